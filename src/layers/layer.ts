@@ -1,0 +1,145 @@
+/**
+ * The two shapes a layer can have.
+ *
+ * A layer is a tree of *nodes*. It hands out nodes and takes them back; it never sees a path, a kernel node id or
+ * another layer. Every call runs to completion before it returns. Absence is `undefined`, a refusal is an `FsError`.
+ */
+import type { ByteString } from '../native.ts';
+
+/** One path component: a byte string, never '', '.', '..' or with '/' or NUL. */
+export type Name = ByteString;
+
+export const S_IFMT = 0o170000;
+export const S_IFSOCK = 0o140000;
+export const S_IFLNK = 0o120000;
+export const S_IFREG = 0o100000;
+export const S_IFBLK = 0o060000;
+export const S_IFDIR = 0o040000;
+export const S_IFCHR = 0o020000;
+export const S_IFIFO = 0o010000;
+export const S_ISUID = 0o4000;
+export const S_ISGID = 0o2000;
+export const S_ISVTX = 0o1000;
+
+/** `struct stat`. A mutable record, filled by whoever is asked, so that a hot path allocates none. */
+export class Attr {
+  /** As stat(2) shows it; at most 2^53. */
+  ino = 0;
+  /** Type and permission bits, as in `S_IFREG | 0o644`. */
+  mode = 0;
+  nlink = 0;
+  uid = 0;
+  gid = 0;
+  /** Device numbers; 0 unless a device. */
+  rdevMajor = 0;
+  rdevMinor = 0;
+  /** Bytes. For a symlink, the length of its target. */
+  size = 0;
+  /** 512-byte units. */
+  blocks = 0;
+  /** Seconds (negative before 1970) and nanoseconds apart: a double cannot hold both. */
+  atimeSec = 0;
+  atimeNsec = 0;
+  mtimeSec = 0;
+  mtimeNsec = 0;
+  ctimeSec = 0;
+  ctimeNsec = 0;
+  /** Creation time; 0, 0 when unknown. */
+  btimeSec = 0;
+  btimeNsec = 0;
+}
+
+/**
+ * A run of bytes to be moved by native code: `length` bytes at `offset` of `fd`, or zeros when fd is -1. Kept as triples
+ * in one Float64Array that is reused for every request.
+ */
+export class Segments {
+  values: Float64Array = new Float64Array(3 * 64);
+  count = 0;
+
+  clear(): void {
+    this.count = 0;
+  }
+
+  /** Appends a run, merging it with the one before when they touch. */
+  add(fd: number, offset: number, length: number): void {
+    if (length <= 0) return;
+    const last = 3 * (this.count - 1);
+    if (this.count > 0 && this.values[last] === fd) {
+      const end = (this.values[last + 1] ?? 0) + (this.values[last + 2] ?? 0);
+      if (fd === -1 || end === offset) {
+        this.values[last + 2] = (this.values[last + 2] ?? 0) + length;
+        return;
+      }
+    }
+    if (3 * this.count === this.values.length) {
+      const grown = new Float64Array(this.values.length * 2);
+      grown.set(this.values);
+      this.values = grown;
+    }
+    const at = 3 * this.count++;
+    this.values[at] = fd;
+    this.values[at + 1] = offset;
+    this.values[at + 2] = length;
+  }
+}
+
+/** Names and what stands behind them, in an order that is the same each time the same directory is listed. */
+export interface Entries {
+  names: Name[];
+  /** DT_* of each name. */
+  types: Uint8Array;
+}
+
+/** What a lower directory entry is to the overlay above it. */
+export const WHITEOUT: unique symbol = Symbol('whiteout');
+
+/** A layer that is only read: a directory tree, or a commit in an OSTree repository. */
+export interface LowerLayer<Node extends object> {
+  readonly root: Node;
+
+  /** The child called `name`, with its attributes in `attr`, or `undefined` when there is none. */
+  lookup(dir: Node, name: Name, attr: Attr): Node | undefined;
+
+  /** Children without '.' and '..'. */
+  entries(dir: Node): Entries;
+
+  /**
+   * Attributes of `names[from .. from + count)` at once: `visit(index, attr)` for each that exists, in order. `attr` is
+   * reused between calls.
+   */
+  statMany(
+    dir: Node,
+    names: Name[],
+    from: number,
+    count: number,
+    visit: (index: number, attr: Attr) => void,
+  ): void;
+
+  /** The node of a child that is known to exist, from `statMany`: no system call. */
+  child(dir: Node, name: Name): Node;
+
+  attr(node: Node, attr: Attr): void;
+
+  /** @throws FsError EINVAL when `node` is no symlink. */
+  readlink(node: Node): Name;
+
+  /** Adds the runs that hold bytes [offset, offset + length) of a file to `into`; the caller has clipped them to the size. */
+  read(node: Node, offset: number, length: number, into: Segments): void;
+
+  /** The next data (SEEK_DATA, 3) or hole (SEEK_HOLE, 4) at or after `offset`; ENXIO beyond the last. */
+  seek(node: Node, offset: number, whence: number): number;
+
+  /** `undefined` when there is no such attribute. Names of the overlay's own bookkeeping are not hidden here. */
+  getxattr(node: Node, name: ByteString): Uint8Array | undefined;
+  listxattr(node: Node): ByteString[];
+
+  /**
+   * The number that stands for this file while the layer lives: equal for two names only if they are links of one file
+   * (never, with separate links). At most 2^53.
+   */
+  identity(node: Node, attr: Attr): number;
+
+  /** Ends the layer: closes what it holds. */
+  close(): void;
+}

@@ -1,0 +1,232 @@
+/**
+ * The addon, typed; this file alone loads it. What each function does is in native/native.h.
+ *
+ * Shared rules. Every number returned is what the kernel returned: >= 0 on success, -errno on failure; nothing
+ * throws on a failed system call. A `Name` or path is a *byte string*: each char is one byte (latin1), without NUL.
+ * Offsets and lengths are bytes, as numbers up to 2^53. Nothing here knows what an overlay is.
+ */
+
+/** A byte string: each char is one byte (latin1). */
+export type ByteString = string;
+
+/**
+ * Where statx results go: STAT_FIELDS doubles per file, in this order. 64-bit inode numbers come in two halves, since a
+ * double cannot hold them; `dev`, `rdev` are major and minor numbers apart.
+ */
+export const STAT = {
+  MODE: 0,
+  NLINK: 1,
+  UID: 2,
+  GID: 3,
+  RDEV_MAJOR: 4,
+  RDEV_MINOR: 5,
+  INO_LOW: 6,
+  INO_HIGH: 7,
+  SIZE: 8,
+  BLOCKS: 9,
+  BLKSIZE: 10,
+  ATIME_SEC: 11,
+  ATIME_NSEC: 12,
+  MTIME_SEC: 13,
+  MTIME_NSEC: 14,
+  CTIME_SEC: 15,
+  CTIME_NSEC: 16,
+  BTIME_SEC: 17,
+  BTIME_NSEC: 18,
+  DEV_MAJOR: 19,
+  DEV_MINOR: 20,
+  MNT_ID: 21,
+  /** stx_attributes, low 32 bits. */
+  ATTRIBUTES: 22,
+  /** 0, or the errno of this file's statx in a batch (`statMany`). */
+  ERRNO: 23,
+} as const;
+export const STAT_FIELDS = 24;
+
+export interface Listing {
+  /** In the order of getdents64, without '.' and '..'. */
+  names: ByteString[];
+  /** DT_* of each name; DT_UNKNOWN has been resolved by a stat. */
+  types: Uint8Array;
+  /** Low and high 32 bits of d_ino, interleaved. */
+  inos: Uint32Array;
+}
+
+/**
+ * /dev/fuse, as the worker thread sees it: one request at a time, in `request`; its reply is prepared in `reply`,
+ * out_header included (len@0 error@4 unique@8), and sent by the call that fetches the next request.
+ */
+export interface Channel {
+  /** The request last received, header first. Always the same memory, page-aligned; valid until the next receive. */
+  readonly request: ArrayBuffer;
+  /** The reply under construction. Always the same memory; at least 16 + max(max_write, 1 MiB) bytes. */
+  readonly reply: ArrayBuffer;
+
+  /**
+   * Waits for the next request. Retries EINTR, EAGAIN, ENOENT inside.
+   *
+   * @returns the request's length; 0 when woken through the eventfd (which has been drained) and no request was
+   *   taken; -ENODEV when the mount is gone; another -errno when the device fails.
+   */
+  receive(): number;
+
+  /** Sends `reply[0..length)` and receives. ENOENT of the write (request aborted) is ignored. */
+  replyAndReceive(length: number): number;
+
+  /** Sends `reply[0..length)` only. @returns 0 or -errno. */
+  send(length: number): number;
+
+  /**
+   * Answers the request whose `unique` is in `reply[8..16)` with the bytes of `count` segments, and receives.
+   * `segments` holds (fd, offset, length) triples; fd -1 stands for zeros; a read that ends early (EOF) is padded with
+   * zeros unless it is the last segment, which shortens the reply. Bytes never enter the JS heap.
+   *
+   * Segments are first tried without blocking (preadv2 RWF_NOWAIT; plain pread where the file system does not know
+   * it, as tmpfs and memfd do not). What would block goes to the thread pool with a duplicate of the fd, after
+   * everything that can be read at once has been read, so the caller may close fds and reuse memory file blocks as
+   * soon as this returns. The pool writes the reply. An I/O error answers EIO.
+   */
+  replySegmentsAndReceive(segments: Float64Array, count: number): number;
+
+  /** As above, without receiving. @returns 0 or -errno. */
+  sendSegments(segments: Float64Array, count: number): number;
+
+  /**
+   * Queues a notification (out_header with unique 0 and the code in `error`, then the payload) for the notifier
+   * thread, which writes it after every reply that was sent before. Never blocks.
+   */
+  notify(message: Uint8Array): void;
+
+  /** Waits until no pooled job and no notification is in flight. */
+  drain(): void;
+
+  /** Joins the threads and closes what the channel opened itself (not `fd`, not `wakeFd`). */
+  close(): void;
+}
+
+export interface ChannelOptions {
+  /** /dev/fuse, of a mounted filesystem. */
+  fd: number;
+  /** An eventfd: a write to it from any thread makes a waiting `receive` return 0. */
+  wakeFd: number;
+  /** Bytes of the request buffer: at least max_write + 4096. */
+  requestBytes: number;
+  /** Threads for reads that can block. */
+  threads: number;
+}
+
+export interface Native {
+  readonly Channel: new (options: ChannelOptions) => Channel;
+
+  // Files. `path` is relative to dirfd and may hold several components.
+  /** openat2 with RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS; O_CLOEXEC always. */
+  openBeneath(dirfd: number, path: ByteString, flags: number, mode: number): number;
+  /** open(2) of a path of the host; O_CLOEXEC always. */
+  open(path: ByteString, flags: number, mode: number): number;
+  close(fd: number): number;
+  dup(fd: number): number;
+  /** statx(dirfd, path, flags | AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID); '' with AT_EMPTY_PATH. */
+  statx(dirfd: number, path: ByteString, flags: number, out: Float64Array): number;
+  /** statx of names[from .. from + count) in dirfd, STAT_FIELDS doubles each; a failure is in its ERRNO field. @returns count. */
+  statMany(
+    dirfd: number,
+    names: ByteString[],
+    from: number,
+    count: number,
+    out: Float64Array,
+  ): number;
+  /** Everything in the directory `fd` (rewound first), or -errno. */
+  listDirectory(fd: number): Listing | number;
+  /** The target, or -errno. */
+  readlinkat(dirfd: number, path: ByteString): ByteString | number;
+  pread(fd: number, into: Uint8Array, offset: number): number;
+  pwrite(fd: number, from: Uint8Array, offset: number): number;
+  /** pwrite of from[start .. start + length), all of it or -errno. */
+  pwriteRange(fd: number, from: Uint8Array, start: number, length: number, offset: number): number;
+  /** Copies `length` bytes between two files by any means (copy_file_range, else read and write), stopping at EOF. @returns bytes copied. */
+  copyRange(
+    fdIn: number,
+    offsetIn: number,
+    fdOut: number,
+    offsetOut: number,
+    length: number,
+  ): number;
+  lseek(fd: number, offset: number, whence: number): number;
+  ftruncate(fd: number, size: number): number;
+  fallocate(fd: number, mode: number, offset: number, length: number): number;
+  fsync(fd: number, dataOnly: boolean): number;
+  syncfs(fd: number): number;
+  mkdirat(dirfd: number, path: ByteString, mode: number): number;
+  mknodat(dirfd: number, path: ByteString, mode: number, major: number, minor: number): number;
+  symlinkat(target: ByteString, dirfd: number, path: ByteString): number;
+  linkat(
+    oldDirfd: number,
+    oldPath: ByteString,
+    newDirfd: number,
+    newPath: ByteString,
+    flags: number,
+  ): number;
+  unlinkat(dirfd: number, path: ByteString, flags: number): number;
+  renameat2(
+    oldDirfd: number,
+    oldPath: ByteString,
+    newDirfd: number,
+    newPath: ByteString,
+    flags: number,
+  ): number;
+  fchmodat(dirfd: number, path: ByteString, mode: number): number;
+  /** -1 leaves an id as it is. AT_SYMLINK_NOFOLLOW; '' with AT_EMPTY_PATH. */
+  fchownat(dirfd: number, path: ByteString, uid: number, gid: number): number;
+  /** Nanoseconds may be UTIME_NOW or UTIME_OMIT. AT_SYMLINK_NOFOLLOW. */
+  utimensat(
+    dirfd: number,
+    path: ByteString,
+    atimeSec: number,
+    atimeNsec: number,
+    mtimeSec: number,
+    mtimeNsec: number,
+  ): number;
+  /** f_type, f_bsize, f_blocks, f_bfree, f_bavail, f_files, f_ffree, f_namelen, f_flags into `out`. */
+  fstatfs(fd: number, out: Float64Array): number;
+
+  // Extended attributes of `path` under dirfd, symlinks not followed: through /proc/self/fd where it is there, else
+  // by fgetxattr and kin on an fd; '' means dirfd itself, which may be O_PATH.
+  getxattr(dirfd: number, path: ByteString, name: ByteString): Uint8Array | number;
+  /** Names, or -errno. */
+  listxattr(dirfd: number, path: ByteString): ByteString[] | number;
+  setxattr(
+    dirfd: number,
+    path: ByteString,
+    name: ByteString,
+    value: Uint8Array,
+    flags: number,
+  ): number;
+  removexattr(dirfd: number, path: ByteString, name: ByteString): number;
+
+  // Memory, events, processes.
+  memfd(name: string): number;
+  eventfd(): number;
+  /** Adds one to an eventfd, from any thread. */
+  wake(eventfd: number): number;
+  /** CLOCK_REALTIME as seconds and nanoseconds into out[0], out[1]; coarse (the kernel's own file clock) when asked. */
+  now(out: Float64Array, coarse: boolean): void;
+  /** The group ids of process `pid` (Groups: line of /proc), or -errno. Needed for setgid rules. */
+  prctlIoFlusher(): number;
+  mlockall(): number;
+  raiseNofile(): number;
+
+  // Mounts and namespaces.
+  /** open_tree(OPEN_TREE_CLONE | AT_RECURSIVE no) of dirfd, then mount_setattr(MOUNT_ATTR_RDONLY | NOATIME): a detached read-only bind. */
+  detachedReadonlyBind(dirfd: number): number;
+  umount2(path: ByteString, flags: number): number;
+  /**
+   * Leaves every mount behind: an empty read-only tmpfs becomes the root and everything else is detached. Only in a
+   * mount namespace of one's own. Open fds stay usable.
+   */
+  enterEmptyRoot(): number;
+
+  // Sockets that Node has no word for.
+  /** One message of at most 64 KiB, and the fd that came with it (-1 without), over SOCK_SEQPACKET; blocks. */
+  receiveMessage(socket: number): { data: Uint8Array; fd: number } | number;
+  sendMessage(socket: number, data: Uint8Array, fd: number): number;
+}
