@@ -1,0 +1,11 @@
+/** The library. Everything that the command does, it does through these. */
+export { FsError, SessionError, UsageError } from './errors.ts';
+export type { ErrnoName } from './errors.ts';
+export { doctor } from './session/doctor.ts';
+export type { Finding } from './session/doctor.ts';
+export type { Holder } from './session/holders.ts';
+export { unlock } from './session/launcher.ts';
+export type { HostPath, UnlockOptions } from './session/launcher.ts';
+export { findSession, listSessions } from './session/registry.ts';
+export { BusyError, Session } from './session/session.ts';
+export type { Change, Health, LockResult, SessionStatus } from './session/session.ts';
