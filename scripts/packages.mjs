@@ -1,0 +1,98 @@
+/**
+ * The programs that building, testing and measuring need, by the Debian package that brings them. The package itself
+ * (what `npm pack` makes) needs none of these but fusermount3, and that for ordinary users only.
+ */
+
+/** @typedef {'build' | 'demo' | 'test' | 'bench' | 'prebuilds'} Purpose */
+
+/**
+ * @typedef {object} SystemPackage
+ * @property {string} name  Debian's name of it.
+ * @property {string | string[]} probe  A program looked for in PATH and in sbin; or a command that succeeds when it is there.
+ * @property {string} why
+ * @property {Purpose[]} purposes
+ */
+
+/** @type {SystemPackage[]} */
+export const SYSTEM_PACKAGES = [
+  {
+    name: 'g++',
+    probe: 'g++',
+    why: 'compiles the addon and the keeper; a C and C++ project is built in a session',
+    purposes: ['build', 'demo', 'test', 'bench', 'prebuilds'],
+  },
+  {
+    name: 'make',
+    probe: 'make',
+    why: 'node-gyp drives the build with it',
+    purposes: ['build', 'demo', 'test', 'bench', 'prebuilds'],
+  },
+  {
+    name: 'python3',
+    probe: 'python3',
+    why: 'node-gyp is written in it',
+    purposes: ['build', 'demo', 'test', 'bench', 'prebuilds'],
+  },
+  {
+    name: 'fuse3',
+    probe: 'fusermount3',
+    why: 'lets ordinary users mount',
+    purposes: ['demo', 'test', 'bench'],
+  },
+  {
+    name: 'binutils',
+    probe: 'objdump',
+    why: 'reads the glibc version a binary asks for',
+    purposes: ['test', 'prebuilds'],
+  },
+  {
+    name: 'g++-aarch64-linux-gnu',
+    probe: 'aarch64-linux-gnu-g++',
+    why: 'builds the addon for linux-arm64',
+    purposes: ['test', 'prebuilds'],
+  },
+  {
+    name: 'debootstrap',
+    probe: 'debootstrap',
+    why: 'makes the Debian tree that sessions run over',
+    purposes: ['test', 'bench'],
+  },
+  {
+    name: 'ostree',
+    probe: 'ostree',
+    why: 'makes and checks repositories',
+    purposes: ['test', 'bench'],
+  },
+  { name: 'git', probe: 'git', why: 'a real program in a session', purposes: ['test', 'bench'] },
+  {
+    name: 'rsync',
+    probe: 'rsync',
+    why: 'a real program in a session',
+    purposes: ['test', 'bench'],
+  },
+  { name: 'sqlite3', probe: 'sqlite3', why: 'a real program in a session', purposes: ['test'] },
+  {
+    name: 'python3-venv',
+    probe: ['python3', '-c', 'import ensurepip'],
+    why: 'a real program in a session',
+    purposes: ['test'],
+  },
+  { name: 'attr', probe: 'setfattr', why: 'extended attributes in tests', purposes: ['test'] },
+  { name: 'acl', probe: 'setfacl', why: 'POSIX ACLs in tests', purposes: ['test'] },
+  { name: 'libcap2-bin', probe: 'setcap', why: 'file capabilities in tests', purposes: ['test'] },
+  { name: 'e2fsprogs', probe: 'mkfs.ext4', why: 'ext4 to compare with', purposes: ['test'] },
+  {
+    name: 'util-linux',
+    probe: 'unshare',
+    why: 'private mount namespaces',
+    purposes: ['test', 'bench'],
+  },
+  { name: 'strace', probe: 'strace', why: 'counts system calls', purposes: ['test', 'bench'] },
+  {
+    name: 'fuse-overlayfs',
+    probe: 'fuse-overlayfs',
+    why: 'a peer to measure against',
+    purposes: ['bench'],
+  },
+  { name: 'unionfs-fuse', probe: 'unionfs', why: 'a peer to measure against', purposes: ['bench'] },
+];
