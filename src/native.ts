@@ -6,6 +6,14 @@
  * Offsets and lengths are bytes, as numbers up to 2^53. Nothing here knows what an overlay is.
  */
 
+import { existsSync, statSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** The oldest glibc that the prebuilt addon runs on; checked when it is packed. */
+export const GLIBC_FLOOR = '2.34';
+
 /** A byte string: each char is one byte (latin1). */
 export type ByteString = string;
 
@@ -140,6 +148,7 @@ export interface Native {
   /** The target, or -errno. */
   readlinkat(dirfd: number, path: ByteString): ByteString | number;
   pread(fd: number, into: Uint8Array, offset: number): number;
+  /** All of `from`, or -errno. */
   pwrite(fd: number, from: Uint8Array, offset: number): number;
   /** pwrite of from[start .. start + length), all of it or -errno. */
   pwriteRange(fd: number, from: Uint8Array, start: number, length: number, offset: number): number;
@@ -189,8 +198,8 @@ export interface Native {
   /** f_type, f_bsize, f_blocks, f_bfree, f_bavail, f_files, f_ffree, f_namelen, f_flags into `out`. */
   fstatfs(fd: number, out: Float64Array): number;
 
-  // Extended attributes of `path` under dirfd, symlinks not followed: through /proc/self/fd where it is there, else
-  // by fgetxattr and kin on an fd; '' means dirfd itself, which may be O_PATH.
+  // Extended attributes of `path` under dirfd, a symlink not followed; '' means dirfd itself, which may be O_PATH.
+  // Before Linux 6.13 through /proc/self/fd, or without /proc by opening regular files and directories.
   getxattr(dirfd: number, path: ByteString, name: ByteString): Uint8Array | number;
   /** Names, or -errno. */
   listxattr(dirfd: number, path: ByteString): ByteString[] | number;
@@ -210,9 +219,11 @@ export interface Native {
   wake(eventfd: number): number;
   /** CLOCK_REALTIME as seconds and nanoseconds into out[0], out[1]; coarse (the kernel's own file clock) when asked. */
   now(out: Float64Array, coarse: boolean): void;
-  /** The group ids of process `pid` (Groups: line of /proc), or -errno. Needed for setgid rules. */
+  /** prctl(PR_SET_IO_FLUSHER): our allocations never wait for writeback of a FUSE mount. Root only. */
   prctlIoFlusher(): number;
+  /** mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT). */
   mlockall(): number;
+  /** Raises RLIMIT_NOFILE to the hard limit. @returns that limit. */
   raiseNofile(): number;
 
   // Mounts and namespaces.
@@ -226,7 +237,74 @@ export interface Native {
   enterEmptyRoot(): number;
 
   // Sockets that Node has no word for.
-  /** One message of at most 64 KiB, and the fd that came with it (-1 without), over SOCK_SEQPACKET; blocks. */
+  /**
+   * One message of at most 64 KiB, and the fd that came with it (-1 without), over SOCK_SEQPACKET; blocks. No data
+   * and no fd: the other side has closed.
+   */
   receiveMessage(socket: number): { data: Uint8Array; fd: number } | number;
+  /** Blocks while the socket is full. @returns the bytes sent. */
   sendMessage(socket: number, data: Uint8Array, fd: number): number;
+}
+
+const ARCHITECTURE = process.arch;
+/** build/src/native.js, or src/native.ts where types are stripped: the package is the nearest folder up with a manifest. */
+const PACKAGE = packageRoot(dirname(fileURLToPath(import.meta.url)));
+
+function packageRoot(from: string): string {
+  for (let folder = from; folder !== dirname(folder); folder = dirname(folder)) {
+    if (existsSync(join(folder, 'package.json'))) return folder;
+  }
+  return from;
+}
+
+/** The prebuilt file, or the local build when that is newer; `undefined` when there is neither. */
+function find(prebuilt: string, local: string): string | undefined {
+  const candidates = [
+    join(PACKAGE, 'prebuilds', `linux-${ARCHITECTURE}`, prebuilt),
+    join(PACKAGE, 'native', 'build', 'Release', local),
+  ];
+  return candidates
+    .map((path) => ({ path, time: statSync(path, { throwIfNoEntry: false })?.mtimeMs }))
+    .filter((candidate) => candidate.time !== undefined)
+    .sort((a, b) => b.time! - a.time!)
+    .at(0)?.path;
+}
+
+const BUILD = 'npx node-gyp rebuild -C native';
+
+/** Why nothing could be loaded, and what to do. */
+function missing(what: string, cause?: unknown): Error {
+  const place = `linux-${ARCHITECTURE}`;
+  const report = process.report.getReport() as { header: { glibcVersionRuntime?: string } };
+  const glibc = report.header.glibcVersionRuntime;
+  const reason =
+    glibc === undefined
+      ? `the prebuilt one for ${place} needs glibc >= ${GLIBC_FLOOR}, and this system has another C library (musl)`
+      : `there is none for ${place}, or it does not fit glibc ${glibc} (it needs >= ${GLIBC_FLOOR})`;
+  return new Error(
+    `cannot load ${what}: ${reason}. With a C++ compiler, build it in ${PACKAGE}: ${BUILD}`,
+    {
+      cause,
+    },
+  );
+}
+
+function load(): Native {
+  const path = find('ostree_ts.node', 'ostree_ts.node');
+  if (path === undefined) throw missing('the addon');
+  try {
+    return createRequire(import.meta.url)(path) as Native;
+  } catch (error) {
+    throw missing(`the addon ${path}`, error);
+  }
+}
+
+/** The addon. Loading this module throws when there is none that fits. */
+export const native: Native = load();
+
+/** Where the keeper's program is. @throws Error when it was not built. */
+export function keeperPath(): string {
+  const path = find('keeper', 'keeper');
+  if (path === undefined) throw missing('the keeper');
+  return path;
 }

@@ -1,0 +1,43 @@
+# Built against the headers beside the running node, never downloaded ones (PREFIX holds include/node):
+#   npx node-gyp rebuild -C native --nodedir=PREFIX
+# For another architecture, from a copy of this folder so that native/build stays as it is:
+#   CC=aarch64-linux-gnu-gcc CXX=aarch64-linux-gnu-g++ npx node-gyp rebuild -C COPY --nodedir=PREFIX --arch=arm64
+{
+  'variables': {
+    'warnings': ['-Wall', '-Wextra', '-Wpedantic', '-Wshadow', '-Werror'],
+  },
+  'targets': [
+    {
+      'target_name': 'ostree_ts',
+      'sources': [
+        'addon.cc',
+        'directory.cc',
+        'mounts.cc',
+        'process.cc',
+        'sockets.cc',
+        'syscalls.cc',
+        'xattr.cc',
+      ],
+      'defines': ['NAPI_VERSION=9', 'NAPI_DISABLE_CPP_EXCEPTIONS', 'NODE_ADDON_API_DISABLE_DEPRECATED'],
+      # -isystem, so that our warnings are ours: node-addon-api's headers shadow names.
+      'cflags_cc': [
+        '-isystem',
+        '<!(node -p "path.dirname(require.resolve(\'node-addon-api\'))")',
+        '-std=c++20',
+        '-O2',
+        '-fvisibility=hidden',
+        '<@(warnings)',
+      ],
+      # Static, so that the glibc of the machine is all a prebuilt addon needs.
+      'ldflags': ['-static-libstdc++', '-static-libgcc'],
+    },
+    {
+      'target_name': 'keeper',
+      'type': 'executable',
+      'sources': ['keeper.cc'],
+      'cflags_cc': ['-std=c++20', '-O2', '<@(warnings)'],
+      # Wholly static: no library of the tree that a session covers may be needed while it runs.
+      'ldflags': ['-static'],
+    },
+  ],
+}

@@ -1,0 +1,69 @@
+// Mounts and the root of the process. Through syscall(2): glibc has these from 2.36 only.
+#include "native.h"
+
+#include <linux/mount.h>
+#include <sys/syscall.h>
+
+extern "C" int umount2(const char* target, int flags) noexcept;
+extern "C" int mount(const char* source, const char* target, const char* type, unsigned long flags,
+                     const void* data) noexcept;
+
+namespace {
+
+// sys/mount.h clashes with linux/mount.h in some glibc versions, so these come from neither.
+constexpr int kMntDetach = 2;
+constexpr unsigned long kMsRec = 16384;
+constexpr unsigned long kMsPrivate = 1UL << 18;
+
+// A read-only tmpfs that nothing can be made in. @returns its mount's fd, or -1.
+int EmptyTmpfs() {
+  const Fd context(static_cast<int>(syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC)));
+  if (context.get() < 0) return -1;
+  const auto configure = [&](unsigned command, const char* key, const char* value) {
+    return syscall(SYS_fsconfig, context.get(), command, key, value, 0);
+  };
+  if (configure(FSCONFIG_SET_STRING, "mode", "0555") < 0 ||
+      configure(FSCONFIG_SET_STRING, "size", "4096") < 0 ||
+      configure(FSCONFIG_SET_STRING, "source", "ostree-ts") < 0 ||
+      configure(FSCONFIG_SET_FLAG, "ro", nullptr) < 0 ||
+      configure(FSCONFIG_CMD_CREATE, nullptr, nullptr) < 0) {
+    return -1;
+  }
+  constexpr unsigned attributes =
+      MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+  return static_cast<int>(syscall(SYS_fsmount, context.get(), FSMOUNT_CLOEXEC, attributes));
+}
+
+}  // namespace
+
+Napi::Value DetachedReadonlyBind(const Info& info) {
+  Fd tree(static_cast<int>(syscall(SYS_open_tree, Int(info, 0), "",
+                                   OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH)));
+  if (tree.get() < 0) return Called(info, -1);
+  mount_attr attributes{};
+  attributes.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOATIME;
+  attributes.attr_clr = MOUNT_ATTR__ATIME;
+  if (syscall(SYS_mount_setattr, tree.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes) < 0) {
+    return Called(info, -1);
+  }
+  return Result(info.Env(), tree.release());
+}
+
+Napi::Value Umount2(const Info& info) {
+  return Called(info, umount2(ByteString(info, 0).c_str(), Int(info, 1)));
+}
+
+Napi::Value EnterEmptyRoot(const Info& info) {
+  // pivot_root(2) refuses shared mounts, and nothing of this may reach another namespace.
+  if (mount(nullptr, "/", nullptr, kMsRec | kMsPrivate, nullptr) < 0) return Called(info, -1);
+  const Fd root(EmptyTmpfs());
+  if (root.get() < 0) return Called(info, -1);
+  // Stacked on "/" itself, so that no directory is needed. pivot_root(".", ".") then swaps the two,
+  // for every thread of the process, and leaves the old root on top, to be detached.
+  if (syscall(SYS_move_mount, root.get(), "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0 ||
+      fchdir(root.get()) < 0 || syscall(SYS_pivot_root, ".", ".") < 0) {
+    return Called(info, -1);
+  }
+  if (umount2(".", kMntDetach) < 0) return Called(info, -1);
+  return Called(info, chdir("/"));
+}

@@ -1,0 +1,302 @@
+// System calls on files that Node lacks, or gives only by path.
+#include "native.h"
+
+#include <algorithm>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <memory>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+
+namespace {
+
+// Newer than the headers of old distributions; the same on every architecture.
+constexpr long kFchmodat2 = 452;
+
+// The fields of STAT in src/native.ts, in its order.
+constexpr size_t kStatFields = 24;
+constexpr size_t kStatErrno = 23;
+
+void WriteStat(const struct statx& from, double* out) {
+  *out++ = from.stx_mode;
+  *out++ = from.stx_nlink;
+  *out++ = from.stx_uid;
+  *out++ = from.stx_gid;
+  *out++ = from.stx_rdev_major;
+  *out++ = from.stx_rdev_minor;
+  *out++ = static_cast<uint32_t>(from.stx_ino);
+  *out++ = static_cast<uint32_t>(from.stx_ino >> 32);
+  *out++ = static_cast<double>(from.stx_size);
+  *out++ = static_cast<double>(from.stx_blocks);
+  *out++ = from.stx_blksize;
+  for (const statx_timestamp* time :
+       {&from.stx_atime, &from.stx_mtime, &from.stx_ctime, &from.stx_btime}) {
+    *out++ = static_cast<double>(time->tv_sec);
+    *out++ = time->tv_nsec;
+  }
+  *out++ = from.stx_dev_major;
+  *out++ = from.stx_dev_minor;
+  *out++ = static_cast<double>(from.stx_mnt_id);
+  *out++ = static_cast<uint32_t>(from.stx_attributes);
+  *out = 0;
+}
+
+int64_t StatOne(int dirfd, const char* path, int flags, double* out) {
+  struct statx result;
+  const long status = syscall(SYS_statx, dirfd, path, flags | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT,
+                              STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID, &result);
+  if (status < 0) {
+    out[kStatErrno] = errno;
+    return -errno;
+  }
+  WriteStat(result, out);
+  return 0;
+}
+
+// An empty path means the fd itself.
+int EmptyPath(const ByteString& path) { return path.empty() ? AT_EMPTY_PATH : 0; }
+
+int64_t WriteAll(int fd, const uint8_t* data, size_t length, int64_t offset) {
+  size_t done = 0;
+  while (done < length) {
+    const ssize_t count = Retried([&] {
+      return pwrite(fd, data + done, length - done, offset + static_cast<int64_t>(done));
+    });
+    if (count < 0) return -errno;
+    // Regular files never do this; better an error than a loop for ever.
+    if (count == 0) return -EIO;
+    done += static_cast<size_t>(count);
+  }
+  return static_cast<int64_t>(length);
+}
+
+// Where copy_file_range(2) refuses: different file systems, or one that cannot.
+int64_t CopyThroughMemory(int in, int64_t offset_in, int out, int64_t offset_out, int64_t length) {
+  constexpr int64_t kChunk = 128 * 1024;
+  const auto buffer = std::make_unique_for_overwrite<uint8_t[]>(
+      static_cast<size_t>(std::min(length, kChunk)));
+  int64_t done = 0;
+  while (done < length) {
+    const auto want = static_cast<size_t>(std::min(length - done, kChunk));
+    const ssize_t count = Retried([&] { return pread(in, buffer.get(), want, offset_in + done); });
+    if (count < 0) return -errno;
+    if (count == 0) break;
+    const int64_t written =
+        WriteAll(out, buffer.get(), static_cast<size_t>(count), offset_out + done);
+    if (written < 0) return written;
+    done += count;
+  }
+  return done;
+}
+
+}  // namespace
+
+Napi::Value OpenBeneath(const Info& info) {
+  const ByteString path(info, 1);
+  open_how how{};
+  how.flags = Uint(info, 2) | O_CLOEXEC;
+  // openat2(2) refuses mode bits where nothing is created.
+  if ((how.flags & O_CREAT) != 0 || (how.flags & O_TMPFILE) == O_TMPFILE) how.mode = Uint(info, 3);
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS;
+  // EAGAIN: a rename or mount elsewhere raced with the walk, and RESOLVE_BENEATH could not be sure.
+  long fd = 0;
+  for (int attempt = 0; attempt < 32; attempt++) {
+    fd = syscall(SYS_openat2, Int(info, 0), path.c_str(), &how, sizeof how);
+    if (fd >= 0 || (errno != EAGAIN && errno != EINTR)) break;
+  }
+  return Called(info, fd);
+}
+
+Napi::Value Open(const Info& info) {
+  const ByteString path(info, 0);
+  const int flags = Int(info, 1) | O_CLOEXEC;
+  const mode_t mode = Uint(info, 2);
+  return Called(info, Retried([&] { return open(path.c_str(), flags, mode); }));
+}
+
+Napi::Value Close(const Info& info) { return Called(info, close(Int(info, 0))); }
+
+Napi::Value Dup(const Info& info) { return Called(info, fcntl(Int(info, 0), F_DUPFD_CLOEXEC, 0)); }
+
+Napi::Value Statx(const Info& info) {
+  const ByteString path(info, 1);
+  const Span<double> out(info, 3);
+  if (out.length < kStatFields) return Result(info.Env(), -EINVAL);
+  return Result(info.Env(), StatOne(Int(info, 0), path.c_str(), Int(info, 2), out.data));
+}
+
+Napi::Value StatMany(const Info& info) {
+  const napi_env env = info.Env();
+  const int dirfd = Int(info, 0);
+  const uint32_t from = Uint(info, 2);
+  const uint32_t count = Uint(info, 3);
+  const Span<double> out(info, 4);
+  if (out.length / kStatFields < count) return Result(env, -EINVAL);
+  for (uint32_t index = 0; index < count; index++) {
+    // A scope each 64 names would save memory that is gone a moment later anyway.
+    napi_value name = nullptr;
+    if (napi_get_element(env, info[1], from + index, &name) != napi_ok) return Result(env, -EINVAL);
+    StatOne(dirfd, ByteString(env, name).c_str(), 0, out.data + index * kStatFields);
+  }
+  return Result(env, count);
+}
+
+Napi::Value Readlinkat(const Info& info) {
+  const ByteString path(info, 1);
+  char target[PATH_MAX];
+  const ssize_t length = readlinkat(Int(info, 0), path.c_str(), target, sizeof target);
+  if (length < 0) return Called(info, length);
+  napi_value result = nullptr;
+  napi_create_string_latin1(info.Env(), target, static_cast<size_t>(length), &result);
+  return Napi::Value(info.Env(), result);
+}
+
+Napi::Value Pread(const Info& info) {
+  const int fd = Int(info, 0);
+  const Span<uint8_t> into(info, 1);
+  const int64_t offset = Long(info, 2);
+  return Called(info, Retried([&] { return pread(fd, into.data, into.length, offset); }));
+}
+
+Napi::Value Pwrite(const Info& info) {
+  const Span<uint8_t> from(info, 1);
+  return Result(info.Env(), WriteAll(Int(info, 0), from.data, from.length, Long(info, 2)));
+}
+
+Napi::Value PwriteRange(const Info& info) {
+  const Span<uint8_t> from(info, 1);
+  const auto start = static_cast<uint64_t>(Long(info, 2));
+  const auto length = static_cast<uint64_t>(Long(info, 3));
+  if (start > from.length || length > from.length - start) return Result(info.Env(), -EINVAL);
+  return Result(info.Env(), WriteAll(Int(info, 0), from.data + start, length, Long(info, 4)));
+}
+
+Napi::Value CopyRange(const Info& info) {
+  const int in = Int(info, 0);
+  const int out = Int(info, 2);
+  loff_t offset_in = Long(info, 1);
+  loff_t offset_out = Long(info, 3);
+  const int64_t length = Long(info, 4);
+  int64_t done = 0;
+  while (done < length) {
+    const ssize_t count = Retried([&] {
+      return syscall(SYS_copy_file_range, in, &offset_in, out, &offset_out,
+                     static_cast<size_t>(length - done), 0);
+    });
+    if (count > 0) {
+      done += count;
+      continue;
+    }
+    // 0 can be EOF or a file system that only pretends to copy: reading tells.
+    if (count < 0 && errno != EXDEV && errno != EINVAL && errno != EOPNOTSUPP && errno != ENOSYS &&
+        errno != ETXTBSY) {
+      return Called(info, count);
+    }
+    const int64_t rest = CopyThroughMemory(in, offset_in, out, offset_out, length - done);
+    return Result(info.Env(), rest < 0 ? rest : done + rest);
+  }
+  return Result(info.Env(), done);
+}
+
+Napi::Value Lseek(const Info& info) {
+  return Called(info, lseek(Int(info, 0), Long(info, 1), Int(info, 2)));
+}
+
+Napi::Value Ftruncate(const Info& info) {
+  return Called(info, Retried([&] { return ftruncate(Int(info, 0), Long(info, 1)); }));
+}
+
+Napi::Value Fallocate(const Info& info) {
+  const int fd = Int(info, 0);
+  const int mode = Int(info, 1);
+  const int64_t offset = Long(info, 2);
+  const int64_t length = Long(info, 3);
+  return Called(info, Retried([&] { return fallocate(fd, mode, offset, length); }));
+}
+
+Napi::Value Fsync(const Info& info) {
+  const int fd = Int(info, 0);
+  const bool data_only = info[1].ToBoolean();
+  return Called(info, Retried([&] { return data_only ? fdatasync(fd) : fsync(fd); }));
+}
+
+Napi::Value Syncfs(const Info& info) { return Called(info, syncfs(Int(info, 0))); }
+
+Napi::Value Mkdirat(const Info& info) {
+  return Called(info, mkdirat(Int(info, 0), ByteString(info, 1).c_str(), Uint(info, 2)));
+}
+
+Napi::Value Mknodat(const Info& info) {
+  const dev_t device = makedev(Uint(info, 3), Uint(info, 4));
+  return Called(info, mknodat(Int(info, 0), ByteString(info, 1).c_str(), Uint(info, 2), device));
+}
+
+Napi::Value Symlinkat(const Info& info) {
+  const ByteString target(info, 0);
+  return Called(info, symlinkat(target.c_str(), Int(info, 1), ByteString(info, 2).c_str()));
+}
+
+Napi::Value Linkat(const Info& info) {
+  const ByteString from(info, 1);
+  const ByteString to(info, 3);
+  return Called(info,
+                linkat(Int(info, 0), from.c_str(), Int(info, 2), to.c_str(), Int(info, 4)));
+}
+
+Napi::Value Unlinkat(const Info& info) {
+  return Called(info, unlinkat(Int(info, 0), ByteString(info, 1).c_str(), Int(info, 2)));
+}
+
+Napi::Value Renameat2(const Info& info) {
+  const ByteString from(info, 1);
+  const ByteString to(info, 3);
+  return Called(info, syscall(SYS_renameat2, Int(info, 0), from.c_str(), Int(info, 2), to.c_str(),
+                              Uint(info, 4)));
+}
+
+Napi::Value Fchmodat(const Info& info) {
+  const ByteString path(info, 1);
+  const int dirfd = Int(info, 0);
+  const mode_t mode = Uint(info, 2);
+  const long status = syscall(kFchmodat2, dirfd, path.c_str(), mode,
+                              AT_SYMLINK_NOFOLLOW | EmptyPath(path));
+  if (status >= 0 || errno != ENOSYS) return Called(info, status);
+  if (path.empty() && fchmod(dirfd, mode) == 0) return Result(info.Env(), 0);
+  return Result(info.Env(), ThroughProc(dirfd, path, [&](const char* link) {
+                  return chmod(link, mode);
+                }));
+}
+
+Napi::Value Fchownat(const Info& info) {
+  const ByteString path(info, 1);
+  return Called(info, fchownat(Int(info, 0), path.c_str(), static_cast<uid_t>(Long(info, 2)),
+                               static_cast<gid_t>(Long(info, 3)),
+                               AT_SYMLINK_NOFOLLOW | EmptyPath(path)));
+}
+
+Napi::Value Utimensat(const Info& info) {
+  const ByteString path(info, 1);
+  const timespec times[2] = {{Long(info, 2), Long(info, 3)}, {Long(info, 4), Long(info, 5)}};
+  return Called(info, utimensat(Int(info, 0), path.c_str(), times,
+                                AT_SYMLINK_NOFOLLOW | EmptyPath(path)));
+}
+
+Napi::Value Fstatfs(const Info& info) {
+  const Span<double> out(info, 1);
+  if (out.length < 9) return Result(info.Env(), -EINVAL);
+  struct statfs result;
+  const int status = Retried([&] { return fstatfs(Int(info, 0), &result); });
+  if (status < 0) return Called(info, status);
+  size_t index = 0;
+  for (const auto value :
+       {static_cast<double>(result.f_type), static_cast<double>(result.f_bsize),
+        static_cast<double>(result.f_blocks), static_cast<double>(result.f_bfree),
+        static_cast<double>(result.f_bavail), static_cast<double>(result.f_files),
+        static_cast<double>(result.f_ffree), static_cast<double>(result.f_namelen),
+        static_cast<double>(result.f_flags)}) {
+    out.data[index++] = value;
+  }
+  return Result(info.Env(), 0);
+}
