@@ -1,0 +1,736 @@
+// The keeper: mounts a session, watches its daemon, and takes the mount away when the daemon is gone.
+//
+// A program of its own, linked statically and without a C++ runtime, since it must go on when the tree that holds every
+// other program is the very thing that has died. It lives in the namespace where the mount is; the daemon gets one of
+// its own. Once the mount is up it opens no path but that of the mountpoint and executes nothing but a fusermount3
+// that it has opened before.
+//
+// Descriptors given:  1, 2 the log   3 a socket to the launcher   4 the session's folder   5 the folder above it
+//                     6 the mountpoint (O_PATH)   7... the lowers (O_PATH)
+// and handed on:      1, 2 the log   3 stream socket to here   4 seqpacket socket for the device   5 the arena
+//                     6 the session's folder   7... the lowers
+//
+// To the launcher, once: "up\n" or "failed WHY\n". From the daemon: "ready\n", "failed WHY\n", "unmount\n". To the
+// daemon: "mounted\n" (the device is in the seqpacket socket by then), "detached\n", "stays WHY\n".
+#include <cerrno>
+#include <climits>
+#include <csignal>
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+// <sys/mount.h> and <linux/mount.h> cannot both be included with every C library.
+extern "C" int mount(const char*, const char*, const char*, unsigned long, const void*);
+extern "C" int umount2(const char*, int);
+
+namespace {
+
+constexpr char kType[] = "fuse.ostree-ts";
+constexpr int kLauncher = 3, kFolder = 4, kRegistry = 5, kMountpoint = 6, kFirstLower = 7;
+constexpr int kDetach = 2, kNoFollow = 8;  // MNT_DETACH, UMOUNT_NOFOLLOW
+constexpr int kReadyMs = 60'000;
+constexpr int kAnswerMs = 20'000;
+constexpr int kMlockOnFault = 4;  // MCL_ONFAULT
+constexpr int kIoFlusher = 57;    // PR_SET_IO_FLUSHER
+
+struct Options {
+  const char* name = "";
+  const char* registry = "";
+  const char* mountpoint = "";
+  // Empty: mount(2). Otherwise the fusermount3 to use.
+  const char* fusermount = "";
+  unsigned long flags = 0;
+  int lowers = 0;
+  // Ends when the launcher does.
+  bool foreground = false;
+  char** daemon = nullptr;
+};
+
+enum class Phase { kStarting, kProbing, kServing, kDetached };
+
+struct Keeper {
+  Options options;
+  Phase phase = Phase::kStarting;
+  pid_t daemon = 0;
+  bool daemon_lives = false;
+  pid_t prober = 0;
+  int signals = -1;
+  int mountinfo = -1;
+  int fusermount = -1;
+  int device = -1;
+  int stream = -1;
+  int packets = -1;
+  bool launcher_waits = true;
+  // What the launcher is told when the start fails.
+  char why[512] = "";
+  // Of the mounted filesystem, once known.
+  unsigned major = 0, minor = 0;
+  long mount_id = -1;
+  char input[256] = "";
+  size_t input_length = 0;
+};
+
+Keeper keeper;
+
+__attribute__((format(printf, 1, 2))) void Log(const char* format, ...) {
+  char text[1024];
+  timespec now{};
+  clock_gettime(CLOCK_REALTIME, &now);
+  tm utc{};
+  gmtime_r(&now.tv_sec, &utc);
+  size_t used = strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &utc);
+  used += static_cast<size_t>(snprintf(text + used, sizeof text - used, ".%03ldZ keeper: ",
+                                       now.tv_nsec / 1'000'000));
+  va_list arguments;
+  va_start(arguments, format);
+  const int wanted = vsnprintf(text + used, sizeof text - used - 1, format, arguments);
+  va_end(arguments);
+  used += static_cast<size_t>(wanted < 0 ? 0 : wanted);
+  if (used > sizeof text - 2) used = sizeof text - 2;
+  text[used++] = '\n';
+  [[maybe_unused]] const ssize_t written = write(2, text, used);
+}
+
+// Remembers the first reason for which the start fails.
+__attribute__((format(printf, 1, 2))) void Fail(const char* format, ...) {
+  if (keeper.why[0] != '\0') return;
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(keeper.why, sizeof keeper.why, format, arguments);
+  va_end(arguments);
+  Log("%s", keeper.why);
+}
+
+void Tell(int socket, const char* line) {
+  send(socket, line, strlen(line), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+void TellLauncher(const char* first, const char* rest) {
+  if (!keeper.launcher_waits) return;
+  keeper.launcher_waits = false;
+  char line[600];
+  snprintf(line, sizeof line, "%s%s\n", first, rest);
+  Tell(kLauncher, line);
+}
+
+void WriteFile(const char* path, const char* text) {
+  const int fd = open(path, O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return;
+  [[maybe_unused]] const ssize_t written = write(fd, text, strlen(text));
+  close(fd);
+}
+
+// Field 22 of /proc/PID/stat: with the pid it names a process for ever. 0 when there is none.
+unsigned long long StartTime(pid_t pid) {
+  char path[64], text[1024];
+  snprintf(path, sizeof path, "/proc/%d/stat", pid);
+  const int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return 0;
+  const ssize_t length = read(fd, text, sizeof text - 1);
+  close(fd);
+  if (length <= 0) return 0;
+  text[length] = '\0';
+  const char* at = strrchr(text, ')');
+  // The third field follows the name.
+  for (int field = 2; at != nullptr && field < 22; field++) at = strchr(at + 1, ' ');
+  return at == nullptr ? 0 : strtoull(at + 1, nullptr, 10);
+}
+
+// Writes what only the keeper knows into the session's folder, in one piece: a `key values` pair a line.
+void Record(const char* ended) {
+  static unsigned long long own = 0, daemons = 0;
+  if (own == 0) own = StartTime(getpid());
+  if (daemons == 0 && keeper.daemon > 0) daemons = StartTime(keeper.daemon);
+  char text[512];
+  const int length = snprintf(
+      text, sizeof text, "keeper %d %llu\ndaemon %d %llu\ndevice %u:%u\nmount %ld\nphase %s\n%s",
+      getpid(), own, keeper.daemon, daemons, keeper.major, keeper.minor, keeper.mount_id,
+      keeper.phase == Phase::kDetached  ? "detached"
+      : keeper.phase == Phase::kServing ? "serving"
+                                        : "starting",
+      ended);
+  const int fd = openat(kFolder, "state.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  if (fd < 0) return Log("cannot write the session's state: %s", strerror(errno));
+  const bool whole = write(fd, text, static_cast<size_t>(length)) == length;
+  close(fd);
+  if (!whole || renameat(kFolder, "state.new", kFolder, "state") < 0) {
+    Log("cannot write the session's state: %s", strerror(errno));
+  }
+}
+
+// Removes the session's folder: its end.
+void RemoveFolder() {
+  const int fd = openat(kFolder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  DIR* folder = fd < 0 ? nullptr : fdopendir(fd);
+  if (folder != nullptr) {
+    while (const dirent* entry = readdir(folder)) unlinkat(kFolder, entry->d_name, 0);
+    closedir(folder);
+  }
+  unlinkat(kRegistry, keeper.options.name, AT_REMOVEDIR);
+  // Goes only when no other session is left in it.
+  rmdir(keeper.options.registry);
+}
+
+// Undoes the octal escapes of mountinfo, in place.
+void Unescape(char* text) {
+  char* to = text;
+  for (const char* from = text; *from != '\0'; to++) {
+    if (from[0] == '\\' && from[1] >= '0' && from[1] <= '3' && from[2] != '\0' && from[3] != '\0') {
+      *to = static_cast<char>((from[1] - '0') * 64 + (from[2] - '0') * 8 + (from[3] - '0'));
+      from += 4;
+    } else {
+      *to = *from++;
+    }
+  }
+  *to = '\0';
+}
+
+struct Mount {
+  long id = -1;
+  unsigned major = 0, minor = 0;
+  char path[PATH_MAX + 1] = "";
+};
+
+// Finds the last mount for which `wanted` says yes. The last one is the topmost of a path.
+bool FindMount(bool (*wanted)(const Mount&, const char* type), Mount* found) {
+  // Static, as the stack is locked memory too; the size bounds the longest line: four paths, escaped.
+  static char buffer[4 * 4 * PATH_MAX];
+  static Mount mount;
+  size_t held = 0;
+  bool any = false;
+  if (lseek(keeper.mountinfo, 0, SEEK_SET) < 0) return false;
+  for (;;) {
+    const ssize_t more = read(keeper.mountinfo, buffer + held, sizeof buffer - 1 - held);
+    if (more < 0 && errno == EINTR) continue;
+    if (more <= 0) return any;
+    held += static_cast<size_t>(more);
+    buffer[held] = '\0';
+    char* line = buffer;
+    while (char* end = strchr(line, '\n')) {
+      *end = '\0';
+      // id parent major:minor root mountpoint options... - type source options
+      char* dash = strstr(line, " - ");
+      int path_at = 0;
+      if (dash != nullptr && sscanf(line, "%ld %*d %u:%u %*s %n", &mount.id, &mount.major,
+                                    &mount.minor, &path_at) == 3) {
+        *dash = '\0';
+        char* path = line + path_at;
+        if (char* space = strchr(path, ' ')) *space = '\0';
+        char* type = dash + 3;
+        if (char* space = strchr(type, ' ')) *space = '\0';
+        snprintf(mount.path, sizeof mount.path, "%s", path);
+        Unescape(mount.path);
+        if (wanted(mount, type)) {
+          *found = mount;
+          any = true;
+        }
+      }
+      line = end + 1;
+    }
+    held = strlen(line);
+    memmove(buffer, line, held + 1);
+    if (held >= sizeof buffer - 1) held = 0;
+  }
+}
+
+bool IsNew(const Mount& mount, const char* type) {
+  return strcmp(type, kType) == 0 && strcmp(mount.path, keeper.options.mountpoint) == 0;
+}
+
+bool IsOurs(const Mount& mount, const char*) {
+  return mount.major == keeper.major && mount.minor == keeper.minor;
+}
+
+bool IsMounted() {
+  static Mount mount;
+  return keeper.minor != 0 && FindMount(IsOurs, &mount);
+}
+
+// Runs the fusermount3 that was opened at the start, with `socket` as its channel (-1: none); its words go to `words`.
+// Returns its exit status, or -1.
+int Fusermount(const char* const* arguments, int socket, char* words, size_t size) {
+  int pipe_ends[2];
+  if (pipe2(pipe_ends, O_CLOEXEC) < 0) return -1;
+  const pid_t child = fork();
+  if (child == 0) {
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, nullptr);
+    char channel[40] = "_FUSE_COMMFD=";
+    if (socket >= 0) {
+      const int inherited = dup(socket);
+      snprintf(channel, sizeof channel, "_FUSE_COMMFD=%d", inherited);
+    }
+    dup2(pipe_ends[1], 2);
+    const char* environment[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", channel, nullptr};
+    syscall(SYS_execveat, keeper.fusermount, "", arguments, environment, AT_EMPTY_PATH);
+    _exit(127);
+  }
+  close(pipe_ends[1]);
+  size_t used = 0;
+  for (;;) {
+    char rest[256];
+    const bool full = used + 1 >= size;
+    const ssize_t more = full ? read(pipe_ends[0], rest, sizeof rest)
+                              : read(pipe_ends[0], words + used, size - 1 - used);
+    if (more < 0 && errno == EINTR) continue;
+    if (more <= 0) break;
+    if (!full) used += static_cast<size_t>(more);
+  }
+  words[used] = '\0';
+  if (char* newline = strchr(words, '\n')) *newline = '\0';
+  close(pipe_ends[0]);
+  int status = 0;
+  while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
+  return child > 0 && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+// Sends or receives one descriptor with one message.
+bool SendDescriptor(int socket, int fd) {
+  char byte = 'd';
+  iovec data{&byte, 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof(int));
+  memcpy(CMSG_DATA(header), &fd, sizeof fd);
+  return sendmsg(socket, &message, MSG_NOSIGNAL) == 1;
+}
+
+int ReceiveDescriptor(int socket) {
+  char byte = 0;
+  iovec data{&byte, 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  if (recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT) < 0) return -1;
+  const cmsghdr* header = CMSG_FIRSTHDR(&message);
+  if (header == nullptr || header->cmsg_type != SCM_RIGHTS) return -1;
+  int fd = -1;
+  memcpy(&fd, CMSG_DATA(header), sizeof fd);
+  return fd;
+}
+
+bool MountAsRoot() {
+  keeper.device = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+  if (keeper.device < 0) return Fail("cannot open /dev/fuse: %s", strerror(errno)), false;
+  char options[160], target[40];
+  snprintf(options, sizeof options,
+           "fd=%d,rootmode=40000,user_id=%u,group_id=%u,allow_other,default_permissions",
+           keeper.device, getuid(), getgid());
+  snprintf(target, sizeof target, "/proc/self/fd/%d", kMountpoint);
+  if (mount(keeper.options.name, target, kType, keeper.options.flags, options) == 0) return true;
+  Fail("cannot mount at %s: %s", keeper.options.mountpoint, strerror(errno));
+  return false;
+}
+
+bool MountAsUser() {
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) return false;
+  char options[300], words[256];
+  snprintf(options, sizeof options, "fsname=%s,subtype=ostree-ts,default_permissions%s",
+           keeper.options.name, keeper.options.flags & MS_RDONLY ? ",ro" : "");
+  const char* arguments[] = {"fusermount3", "-o", options, "--", keeper.options.mountpoint, nullptr};
+  const int status = Fusermount(arguments, pair[1], words, sizeof words);
+  close(pair[1]);
+  if (status == 0) keeper.device = ReceiveDescriptor(pair[0]);
+  close(pair[0]);
+  if (keeper.device >= 0) return true;
+  Fail("cannot mount at %s: %s", keeper.options.mountpoint,
+       words[0] != '\0' ? words : "fusermount3 failed");
+  return false;
+}
+
+// Detaches every mount of this session in this namespace. Returns 0, or says why not.
+const char* Detach() {
+  static Mount mount;
+  static char words[256];
+  // Bind mounts of the tree, and mounts on top of it, take a turn each.
+  for (int turn = 0; turn < 64; turn++) {
+    if (keeper.minor == 0 || !FindMount(IsOurs, &mount)) {
+      if (keeper.phase != Phase::kStarting) keeper.phase = Phase::kDetached;
+      return nullptr;
+    }
+    if (keeper.fusermount < 0) {
+      if (umount2(mount.path, kDetach | kNoFollow) < 0) return strerror(errno);
+    } else {
+      const char* arguments[] = {"fusermount3", "-u", "-z", "--", mount.path, nullptr};
+      if (Fusermount(arguments, -1, words, sizeof words) != 0) {
+        return words[0] != '\0' ? words : "fusermount3 failed";
+      }
+    }
+  }
+  return "it does not go away";
+}
+
+// The daemon has loaded all it needs: mounts, and hands over the device.
+bool MountSession() {
+  const bool mounted = keeper.fusermount < 0 ? MountAsRoot() : MountAsUser();
+  close(kMountpoint);
+  if (!mounted) return false;
+  static Mount mount;
+  if (!FindMount(IsNew, &mount)) {
+    return Fail("cannot find the mount at %s", keeper.options.mountpoint), false;
+  }
+  keeper.major = mount.major;
+  keeper.minor = mount.minor;
+  keeper.mount_id = mount.id;
+  if (!SendDescriptor(keeper.packets, keeper.device)) {
+    return Fail("cannot hand over the device: %s", strerror(errno)), false;
+  }
+  close(keeper.packets);
+  keeper.packets = -1;
+  Tell(keeper.stream, "mounted\n");
+
+  // Only a process that may be killed asks the mount whether it answers.
+  keeper.prober = fork();
+  if (keeper.prober == 0) {
+    struct statfs space;
+    struct stat root;
+    const bool answers = statfs(keeper.options.mountpoint, &space) == 0 &&
+                         stat(keeper.options.mountpoint, &root) == 0;
+    _exit(answers ? 0 : errno);
+  }
+  keeper.phase = Phase::kProbing;
+  return keeper.prober > 0;
+}
+
+// Replaces a lower by a private, read-only copy of its mount that is in no namespace: nothing can write through it, and
+// what is mounted below it later is not seen. Where this is not permitted the directory itself serves.
+void Harden(int lower) {
+  const int tree = static_cast<int>(
+      syscall(SYS_open_tree, lower, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
+  if (tree < 0) return Log("lower is not bound read-only: open_tree: %s", strerror(errno));
+  mount_attr change{};
+  change.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOATIME;
+  change.attr_clr = MOUNT_ATTR__ATIME;
+  change.propagation = MS_PRIVATE;
+  if (syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &change, sizeof change) < 0) {
+    Log("lower is not bound read-only: mount_setattr: %s", strerror(errno));
+  } else {
+    dup3(tree, lower, O_CLOEXEC);
+  }
+  close(tree);
+}
+
+// Becomes the daemon: given descriptors in their places, a namespace of its own, and nothing else of ours.
+[[noreturn]] void BecomeDaemon(int stream, int packets, int arena) {
+  const bool root = keeper.fusermount < 0;
+  // Above everything given, so that nothing is overwritten before it has been moved.
+  const int spare = kFirstLower + keeper.options.lowers;
+  const int folder = fcntl(kFolder, F_DUPFD_CLOEXEC, spare);
+  dup2(stream, 3);
+  dup2(packets, 4);
+  dup2(arena, 5);
+  dup2(folder, 6);
+  for (int lower = 0; lower < keeper.options.lowers; lower++) fcntl(kFirstLower + lower, F_SETFD, 0);
+  syscall(SYS_close_range, spare, ~0U, 0);
+  if (root && (unshare(CLONE_NEWNS) < 0 ||
+               mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) < 0)) {
+    Log("cannot make a mount namespace: %s", strerror(errno));
+    _exit(126);
+  }
+  rlimit files{};
+  if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+  }
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+  execv(keeper.options.daemon[0], keeper.options.daemon);
+  Log("cannot run %s: %s", keeper.options.daemon[0], strerror(errno));
+  _exit(127);
+}
+
+bool StartDaemon() {
+  int streams[2], packets[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, streams) < 0 ||
+      socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, packets) < 0) {
+    return Fail("cannot make a socket: %s", strerror(errno)), false;
+  }
+  const int arena = memfd_create("ostree-ts", MFD_CLOEXEC);
+  if (arena < 0) return Fail("cannot make the session's memory: %s", strerror(errno)), false;
+  for (int lower = 0; lower < keeper.options.lowers; lower++) {
+    if (keeper.fusermount < 0) Harden(kFirstLower + lower);
+  }
+  keeper.stream = streams[0];
+  keeper.packets = packets[0];
+  keeper.daemon = fork();
+  if (keeper.daemon == 0) {
+    // Out of the way of the places to be filled.
+    const int spare = kFirstLower + keeper.options.lowers;
+    BecomeDaemon(fcntl(streams[1], F_DUPFD, spare), fcntl(packets[1], F_DUPFD, spare),
+                 fcntl(arena, F_DUPFD, spare));
+  }
+  close(streams[1]);
+  close(packets[1]);
+  // The arena stays open here: the memory of the upper outlives the daemon. The lowers would only hold their mounts.
+  for (int lower = 0; lower < keeper.options.lowers; lower++) close(kFirstLower + lower);
+  if (keeper.daemon < 0) return Fail("cannot fork: %s", strerror(errno)), false;
+  keeper.daemon_lives = true;
+  return true;
+}
+
+// The end of a start that failed: nothing is left.
+[[noreturn]] void GiveUp() {
+  if (const char* why = Detach()) Log("cannot unmount: %s", why);
+  if (keeper.daemon_lives) kill(keeper.daemon, SIGKILL);
+  if (keeper.prober > 0) kill(keeper.prober, SIGKILL);
+  if (keeper.device >= 0) close(keeper.device);
+  while (waitpid(-1, nullptr, 0) > 0 || errno == EINTR) continue;
+  RemoveFolder();
+  TellLauncher("failed ", keeper.why);
+  _exit(1);
+}
+
+// The daemon has ended, with `status` as of wait(2).
+[[noreturn]] void DaemonEnded(int status) {
+  const bool clean = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+  char ended[96];
+  if (WIFSIGNALED(status)) {
+    snprintf(ended, sizeof ended, "ended signal %d %ld\n", WTERMSIG(status), time(nullptr));
+  } else {
+    snprintf(ended, sizeof ended, "ended exit %d %ld\n", WEXITSTATUS(status), time(nullptr));
+  }
+  if (keeper.phase == Phase::kStarting || keeper.phase == Phase::kProbing) {
+    if (WIFSIGNALED(status)) {
+      Fail("the daemon was killed by signal %d (%s) as it started", WTERMSIG(status),
+           strsignal(WTERMSIG(status)));
+    } else {
+      Fail("the daemon ended with exit code %d as it started", WEXITSTATUS(status));
+    }
+    GiveUp();
+  }
+  const bool was_mounted = IsMounted();
+  const bool was_detached = keeper.phase == Phase::kDetached;
+  const char* why = Detach();
+  // Only now, so that whoever waits for an answer finds the base when told that there is none.
+  close(keeper.device);
+  if (was_detached || (clean && !was_mounted)) {
+    RemoveFolder();
+    _exit(0);
+  }
+  if (WIFSIGNALED(status)) {
+    Log("the daemon was killed by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+  } else {
+    Log("the daemon ended with exit code %d", WEXITSTATUS(status));
+  }
+  if (why != nullptr) Log("cannot unmount: %s", why);
+  Record(ended);
+  _exit(1);
+}
+
+void Reap() {
+  int status = 0;
+  for (;;) {
+    const pid_t pid = waitpid(-1, &status, WNOHANG);
+    if (pid <= 0) return;
+    if (pid == keeper.daemon) {
+      keeper.daemon_lives = false;
+      DaemonEnded(status);
+    }
+    if (pid != keeper.prober) continue;
+    keeper.prober = 0;
+    if (keeper.phase != Phase::kProbing) continue;
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+      Fail("the mount does not answer: %s",
+           WIFEXITED(status) ? strerror(WEXITSTATUS(status)) : "no reply");
+      GiveUp();
+    }
+    keeper.phase = Phase::kServing;
+    Record("");
+    TellLauncher("up", "");
+    if (!keeper.options.foreground) close(kLauncher);
+  }
+}
+
+// Takes the mount away; the daemon goes on until the last user of a file has gone.
+void Unmount() {
+  if (keeper.phase == Phase::kStarting || keeper.phase == Phase::kProbing) {
+    Fail("interrupted");
+    GiveUp();
+  }
+  if (const char* why = Detach()) {
+    Log("cannot unmount: %s", why);
+    char line[400];
+    snprintf(line, sizeof line, "stays %s\n", why);
+    Tell(keeper.stream, line);
+    return;
+  }
+  Record("");
+  Tell(keeper.stream, "detached\n");
+}
+
+void FromDaemon(char* line) {
+  if (strcmp(line, "unmount") == 0) return Unmount();
+  if (strncmp(line, "failed ", 7) == 0) return Fail("%s", line + 7);
+  if (strcmp(line, "ready") == 0 && keeper.phase == Phase::kStarting) {
+    if (!MountSession()) GiveUp();
+  }
+}
+
+// Reads what the daemon says. Its end is told by SIGCHLD, not by this.
+void Listen() {
+  const ssize_t more = recv(keeper.stream, keeper.input + keeper.input_length,
+                            sizeof keeper.input - 1 - keeper.input_length, MSG_DONTWAIT);
+  if (more < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  if (more <= 0) {
+    close(keeper.stream);
+    keeper.stream = -1;
+    return;
+  }
+  keeper.input_length += static_cast<size_t>(more);
+  keeper.input[keeper.input_length] = '\0';
+  char* line = keeper.input;
+  while (char* end = strchr(line, '\n')) {
+    *end = '\0';
+    FromDaemon(line);
+    line = end + 1;
+  }
+  keeper.input_length = strlen(line);
+  memmove(keeper.input, line, keeper.input_length + 1);
+  if (keeper.input_length >= sizeof keeper.input - 1) keeper.input_length = 0;
+}
+
+void Signalled() {
+  signalfd_siginfo information{};
+  while (read(keeper.signals, &information, sizeof information) == sizeof information) {
+    if (information.ssi_signo == SIGCHLD) {
+      Reap();
+    } else {
+      Log("signal %u", information.ssi_signo);
+      Unmount();
+    }
+  }
+}
+
+long NowMs() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1000 + now.tv_nsec / 1'000'000;
+}
+
+[[noreturn]] void Watch() {
+  const long ready_by = NowMs() + kReadyMs;
+  long answer_by = 0;
+  for (;;) {
+    long wait_ms = -1;
+    if (keeper.phase == Phase::kStarting) wait_ms = ready_by - NowMs();
+    if (keeper.phase == Phase::kProbing) {
+      if (answer_by == 0) answer_by = NowMs() + kAnswerMs;
+      wait_ms = answer_by - NowMs();
+    }
+    if (keeper.phase <= Phase::kProbing && wait_ms <= 0) {
+      Fail(keeper.phase == Phase::kStarting ? "the daemon does not get ready"
+                                            : "the mount does not answer");
+      GiveUp();
+    }
+    const bool heed_launcher = keeper.launcher_waits || keeper.options.foreground;
+    pollfd events[] = {{keeper.signals, POLLIN, 0},
+                       {keeper.stream, POLLIN, 0},
+                       {heed_launcher ? kLauncher : -1, POLLIN, 0}};
+    if (poll(events, 3, static_cast<int>(wait_ms)) < 0) continue;
+    // What the daemon said last comes before its end.
+    if (events[1].revents != 0) Listen();
+    if (events[0].revents != 0) Signalled();
+    if (events[2].revents != 0) {
+      keeper.launcher_waits = false;
+      keeper.options.foreground = false;
+      Unmount();
+    }
+  }
+}
+
+bool Parse(int count, char** arguments) {
+  for (int at = 1; at < count; at++) {
+    char* word = arguments[at];
+    char* value = strchr(word, '=');
+    if (strcmp(word, "--") == 0) {
+      keeper.options.daemon = arguments + at + 1;
+      return at + 1 < count;
+    }
+    value = value == nullptr ? word + strlen(word) : value + 1;
+    if (strncmp(word, "--name=", 7) == 0) keeper.options.name = value;
+    if (strncmp(word, "--registry=", 11) == 0) keeper.options.registry = value;
+    if (strncmp(word, "--mountpoint=", 13) == 0) keeper.options.mountpoint = value;
+    if (strncmp(word, "--fusermount=", 13) == 0) keeper.options.fusermount = value;
+    if (strncmp(word, "--lowers=", 9) == 0) keeper.options.lowers = atoi(value);
+    if (strcmp(word, "--foreground") == 0) keeper.options.foreground = true;
+    if (strcmp(word, "--nosuid") == 0) keeper.options.flags |= MS_NOSUID;
+    if (strcmp(word, "--nodev") == 0) keeper.options.flags |= MS_NODEV;
+    if (strcmp(word, "--ro") == 0) keeper.options.flags |= MS_RDONLY;
+  }
+  return false;
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  if (!Parse(count, arguments)) {
+    fputs("keeper: started by ostree-ts unlock, not by hand\n", stderr);
+    return 2;
+  }
+  setsid();
+  umask(077);
+  if (chdir("/") < 0) return 1;
+  prctl(PR_SET_NAME, "ostree-ts-keep");
+  for (int given = kLauncher; given < kFirstLower + keeper.options.lowers; given++) {
+    fcntl(given, F_SETFD, FD_CLOEXEC);
+  }
+  syscall(SYS_close_range, kFirstLower + keeper.options.lowers, ~0U, 0);
+
+  sigset_t heeded;
+  sigemptyset(&heeded);
+  constexpr int kHeeded[] = {SIGCHLD, SIGTERM, SIGINT, SIGHUP};
+  for (const int number : kHeeded) sigaddset(&heeded, number);
+  sigprocmask(SIG_BLOCK, &heeded, nullptr);
+  keeper.signals = signalfd(-1, &heeded, SFD_CLOEXEC | SFD_NONBLOCK);
+  // Opened now: it shows this namespace for ever, whatever covers /proc later.
+  keeper.mountinfo = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
+  if (keeper.mountinfo < 0) {
+    Fail("cannot read /proc/self/mountinfo: %s", strerror(errno));
+    GiveUp();
+  }
+  if (keeper.options.fusermount[0] != '\0') {
+    keeper.fusermount = open(keeper.options.fusermount, O_PATH | O_CLOEXEC);
+    if (keeper.fusermount < 0) {
+      Fail("cannot open %s: %s", keeper.options.fusermount, strerror(errno));
+      GiveUp();
+    }
+  }
+  // All three are refused to ordinary users, and the session works without them.
+  WriteFile("/proc/self/oom_score_adj", "-1000");
+  prctl(kIoFlusher, 1, 0, 0, 0);
+  mlockall(MCL_CURRENT | MCL_FUTURE | kMlockOnFault);
+
+  if (!StartDaemon()) GiveUp();
+  Record("");
+  Watch();
+}
