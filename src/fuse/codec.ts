@@ -1,0 +1,358 @@
+/**
+ * Requests and replies as typed-array views on the two fixed buffers of a channel: nothing is allocated per message but
+ * the strings of names. Positions are bytes from the start of the *body*, behind the header, so that they are those of
+ * the structs in linux/fuse.h. Integers are in the host's order. Knows no operation.
+ *
+ * A 64-bit number is read as a double, high * 2^32 + low; one beyond 2^53 cannot be told from its neighbours and is
+ * refused.
+ */
+import { FsError } from '../errors.ts';
+import type { Attr, Name } from '../layers/layer.ts';
+import type { Caller, Entry, StatFs } from '../overlay/filesystem.ts';
+import {
+  ATTR_OUT_SIZE,
+  DIRENT_SIZE,
+  ENTRY_OUT_SIZE,
+  IN_HEADER_SIZE,
+  NAME_MAX,
+  OPEN_OUT_SIZE,
+  OUT_HEADER_SIZE,
+  STATFS_OUT_SIZE,
+  STATX_BASIC_STATS,
+  STATX_BTIME,
+  STATX_OUT_SIZE,
+} from './abi.ts';
+
+const WORD = 2 ** 32;
+const IN_WORDS = IN_HEADER_SIZE / 4;
+const OUT_WORDS = OUT_HEADER_SIZE / 4;
+const SLASH = 0x2f;
+const DOT = 0x2e;
+
+/**
+ * Seconds for which entries, attributes and absences are valid: for ever, nobody else changes the tree. The kernel turns
+ * seconds into jiffies with a cap (timespec64_to_jiffies), so nothing overflows; 68 years is beyond any mount.
+ */
+export const FOREVER_SEC = 0x7fffffff;
+
+/** st_blksize; i_blkbits of the kernel's inode. Both layers count in pages. */
+const BLOCK_SIZE = 4096;
+
+/** The request in a channel's buffer. `begin` first; what is read then is checked against the length given. */
+export class Request {
+  /** The whole buffer, header included: a WRITE's data is handed on from here. */
+  readonly bytes: Uint8Array;
+  /** Length of the body, extensions excluded. */
+  size = 0;
+  /** Body position behind the name last read. */
+  next = 0;
+  readonly #words: Uint32Array;
+  readonly #text: Buffer;
+
+  constructor(buffer: ArrayBuffer) {
+    this.bytes = new Uint8Array(buffer);
+    this.#words = new Uint32Array(buffer, 0, buffer.byteLength >> 2);
+    this.#text = Buffer.from(buffer);
+  }
+
+  /** Takes up a message of `length` bytes. @returns whether its header is whole and agrees with the length. */
+  begin(length: number): boolean {
+    if (length < IN_HEADER_SIZE || this.#words[0] !== length) return false;
+    const extensions = 8 * ((this.#words[9] ?? 0) & 0xffff);
+    this.size = length - IN_HEADER_SIZE - extensions;
+    this.next = 0;
+    return this.size >= 0;
+  }
+
+  get opcode(): number {
+    return this.#words[1] ?? 0;
+  }
+
+  get uniqueLow(): number {
+    return this.#words[2] ?? 0;
+  }
+
+  get uniqueHigh(): number {
+    return this.#words[3] ?? 0;
+  }
+
+  /** The node id; NaN beyond 2^53, which no node has. */
+  get nodeid(): number {
+    const high = this.#words[5] ?? 0;
+    return high < 0x200000 ? high * WORD + (this.#words[4] ?? 0) : Number.NaN;
+  }
+
+  caller(into: Caller): void {
+    into.uid = this.#words[6] ?? 0;
+    into.gid = this.#words[7] ?? 0;
+    into.pid = this.#words[8] ?? 0;
+  }
+
+  u32(at: number): number {
+    return this.#words[IN_WORDS + (at >> 2)] ?? 0;
+  }
+
+  /** @throws EINVAL beyond 2^53. */
+  u64(at: number): number {
+    const index = IN_WORDS + (at >> 2);
+    const high = this.#words[index + 1] ?? 0;
+    if (high >= 0x200000) throw new FsError('EINVAL');
+    return high * WORD + (this.#words[index] ?? 0);
+  }
+
+  /** A position or size in a file that is to be made or changed. @throws EFBIG beyond 2^53. */
+  extent(at: number): number {
+    const index = IN_WORDS + (at >> 2);
+    const high = this.#words[index + 1] ?? 0;
+    if (high >= 0x200000) throw new FsError('EFBIG');
+    return high * WORD + (this.#words[index] ?? 0);
+  }
+
+  /** An upper bound on bytes; 2^53 - 1 for anything beyond. */
+  amount(at: number): number {
+    const index = IN_WORDS + (at >> 2);
+    const high = this.#words[index + 1] ?? 0;
+    if (high >= 0x200000) return Number.MAX_SAFE_INTEGER;
+    return high * WORD + (this.#words[index] ?? 0);
+  }
+
+  /** Seconds since 1970, negative before. @throws EINVAL beyond 2^53 either way. */
+  seconds(at: number): number {
+    const index = IN_WORDS + (at >> 2);
+    const seconds = ((this.#words[index + 1] ?? 0) | 0) * WORD + (this.#words[index] ?? 0);
+    if (!Number.isSafeInteger(seconds)) throw new FsError('EINVAL');
+    return seconds;
+  }
+
+  /**
+   * The path component at `at`; `next` is behind its NUL.
+   *
+   * @throws ENAMETOOLONG beyond 255 bytes; EIO without a NUL; EINVAL for what cannot be a component ('', '.', '..', with a
+   *   slash), which the kernel never sends.
+   */
+  name(at: number): Name {
+    const { bytes } = this;
+    const start = IN_HEADER_SIZE + at;
+    const limit = IN_HEADER_SIZE + this.size;
+    let end = start;
+    for (; end < limit; end++) {
+      const byte = bytes[end];
+      if (byte === 0) break;
+      if (byte === SLASH) throw new FsError('EINVAL');
+    }
+    if (end >= limit) throw new FsError('EIO');
+    const length = end - start;
+    if (length > NAME_MAX) throw new FsError('ENAMETOOLONG');
+    if (length === 0) throw new FsError('EINVAL');
+    if (length <= 2 && bytes[start] === DOT && bytes[end - 1] === DOT) throw new FsError('EINVAL');
+    this.next = at + length + 1;
+    return this.#text.toString('latin1', start, end);
+  }
+
+  /** Any NUL-terminated bytes: a symlink's target, an attribute's name. @throws EIO without a NUL. */
+  text(at: number): string {
+    const start = IN_HEADER_SIZE + at;
+    const end = this.bytes.indexOf(0, start);
+    if (end === -1 || end >= IN_HEADER_SIZE + this.size) throw new FsError('EIO');
+    this.next = at + (end - start) + 1;
+    return this.#text.toString('latin1', start, end);
+  }
+
+  /** A copy of `length` bytes, to be kept. @throws EIO when the body is shorter. */
+  copy(at: number, length: number): Uint8Array {
+    if (at + length > this.size) throw new FsError('EIO');
+    const start = IN_HEADER_SIZE + at;
+    return this.bytes.slice(start, start + length);
+  }
+}
+
+/**
+ * The reply in a channel's buffer. The buffer is never cleared, so each encoder writes every word of its struct. Those
+ * that write a whole reply give its length.
+ */
+export class Reply {
+  readonly #bytes: Uint8Array;
+  readonly #words: Uint32Array;
+  readonly #text: Buffer;
+
+  constructor(buffer: ArrayBuffer) {
+    this.#bytes = new Uint8Array(buffer);
+    this.#words = new Uint32Array(buffer, 0, buffer.byteLength >> 2);
+    this.#text = Buffer.from(buffer);
+  }
+
+  /** Bytes a body can have. */
+  get room(): number {
+    return this.#bytes.length - OUT_HEADER_SIZE;
+  }
+
+  /** Whose reply this is: needed before a reply by segments, too. */
+  address(request: Request): void {
+    this.#words[2] = request.uniqueLow;
+    this.#words[3] = request.uniqueHigh;
+  }
+
+  /** Completes the header. @returns the message's length: of `size` bytes of body, or of the error -`size`. */
+  finish(size: number): number {
+    const length = size < 0 ? OUT_HEADER_SIZE : OUT_HEADER_SIZE + size;
+    this.#words[0] = length;
+    this.#words[1] = size < 0 ? size : 0;
+    return length;
+  }
+
+  u32(at: number, value: number): void {
+    this.#words[OUT_WORDS + (at >> 2)] = value;
+  }
+
+  /** Negative values as two's complement: storing to the array takes a number modulo 2^32. */
+  u64(at: number, value: number): void {
+    const index = OUT_WORDS + (at >> 2);
+    this.#words[index] = value;
+    this.#words[index + 1] = Math.floor(value / WORD);
+  }
+
+  zero(from: number, to: number): void {
+    this.#words.fill(0, OUT_WORDS + (from >> 2), OUT_WORDS + (to >> 2));
+  }
+
+  /** @returns bytes written. */
+  data(at: number, value: Uint8Array): number {
+    this.#bytes.set(value, OUT_HEADER_SIZE + at);
+    return value.length;
+  }
+
+  /** Writes a byte string without a NUL. @returns bytes written. */
+  text(at: number, value: string): number {
+    return this.#text.write(value, OUT_HEADER_SIZE + at, 'latin1');
+  }
+
+  byte(at: number, value: number): void {
+    this.#bytes[OUT_HEADER_SIZE + at] = value;
+  }
+
+  /** struct fuse_attr, 88 bytes. */
+  #attr(at: number, attr: Attr): void {
+    const words = this.#words;
+    const index = OUT_WORDS + (at >> 2);
+    this.u64(at, attr.ino);
+    this.u64(at + 8, attr.size);
+    this.u64(at + 16, attr.blocks);
+    this.u64(at + 24, attr.atimeSec);
+    this.u64(at + 32, attr.mtimeSec);
+    this.u64(at + 40, attr.ctimeSec);
+    words[index + 12] = attr.atimeNsec;
+    words[index + 13] = attr.mtimeNsec;
+    words[index + 14] = attr.ctimeNsec;
+    words[index + 15] = attr.mode;
+    words[index + 16] = attr.nlink;
+    words[index + 17] = attr.uid;
+    words[index + 18] = attr.gid;
+    words[index + 19] = encodeDevice(attr.rdevMajor, attr.rdevMinor);
+    words[index + 20] = BLOCK_SIZE;
+    words[index + 21] = 0;
+  }
+
+  /** struct fuse_attr_out. */
+  attr(attr: Attr): number {
+    this.u64(0, FOREVER_SEC);
+    this.u64(8, 0);
+    this.#attr(16, attr);
+    return ATTR_OUT_SIZE;
+  }
+
+  /** struct fuse_entry_out. An `ino` of 0 is an absence that the kernel may remember. */
+  entry(entry: Entry): number {
+    return this.entryAt(0, entry);
+  }
+
+  entryAt(at: number, entry: Entry): number {
+    this.u64(at, entry.ino);
+    this.u64(at + 8, 0);
+    this.u64(at + 16, FOREVER_SEC);
+    this.u64(at + 24, FOREVER_SEC);
+    this.u64(at + 32, 0);
+    if (entry.ino === 0) this.zero(at + 40, at + ENTRY_OUT_SIZE);
+    else this.#attr(at + 40, entry.attr);
+    return ENTRY_OUT_SIZE;
+  }
+
+  /** struct fuse_open_out: no handle, no backing file. */
+  opened(at: number, flags: number): number {
+    this.u64(at, 0);
+    this.u32(at + 8, flags);
+    this.u32(at + 12, 0);
+    return OPEN_OUT_SIZE;
+  }
+
+  /** struct fuse_dirent with its name, padded to 8 bytes. @returns its size. */
+  dirent(at: number, name: Name, cookie: number, ino: number, type: number): number {
+    const end = at + direntSize(name);
+    this.u64(end - 8, 0);
+    this.u64(at, ino);
+    this.u64(at + 8, cookie);
+    this.u32(at + 16, name.length);
+    this.u32(at + 20, type);
+    this.text(at + DIRENT_SIZE, name);
+    return end - at;
+  }
+
+  /** struct fuse_statfs_out. */
+  statfs(stat: StatFs): number {
+    this.u64(0, stat.blocks);
+    this.u64(8, stat.bfree);
+    this.u64(16, stat.bavail);
+    this.u64(24, stat.files);
+    this.u64(32, stat.ffree);
+    this.u32(40, stat.bsize);
+    this.u32(44, stat.namelen);
+    this.u32(48, stat.bsize);
+    this.zero(52, STATFS_OUT_SIZE);
+    return STATFS_OUT_SIZE;
+  }
+
+  /** struct fuse_statx_out. A creation time that is not known is left out of the mask. */
+  statx(attr: Attr): number {
+    const hasBtime = attr.btimeSec !== 0 || attr.btimeNsec !== 0;
+    this.u64(0, FOREVER_SEC);
+    this.zero(8, STATX_OUT_SIZE);
+    this.u32(32, hasBtime ? STATX_BASIC_STATS | STATX_BTIME : STATX_BASIC_STATS);
+    this.u32(36, BLOCK_SIZE);
+    this.u32(48, attr.nlink);
+    this.u32(52, attr.uid);
+    this.u32(56, attr.gid);
+    this.u32(60, attr.mode & 0xffff);
+    this.u64(64, attr.ino);
+    this.u64(72, attr.size);
+    this.u64(80, attr.blocks);
+    this.#statxTime(96, attr.atimeSec, attr.atimeNsec);
+    this.#statxTime(112, attr.btimeSec, attr.btimeNsec);
+    this.#statxTime(128, attr.ctimeSec, attr.ctimeNsec);
+    this.#statxTime(144, attr.mtimeSec, attr.mtimeNsec);
+    this.u32(160, attr.rdevMajor);
+    this.u32(164, attr.rdevMinor);
+    return STATX_OUT_SIZE;
+  }
+
+  #statxTime(at: number, seconds: number, nanoseconds: number): void {
+    this.u64(at, seconds);
+    this.u32(at + 8, nanoseconds);
+  }
+}
+
+/** Bytes of a struct fuse_dirent with this name. */
+export function direntSize(name: Name): number {
+  return (DIRENT_SIZE + name.length + 7) & ~7;
+}
+
+/** A device number in 32 bits, as new_encode_dev() of the kernel packs it. */
+export function encodeDevice(major: number, minor: number): number {
+  return ((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0;
+}
+
+export function deviceMajor(device: number): number {
+  return (device & 0xfff00) >>> 8;
+}
+
+export function deviceMinor(device: number): number {
+  return ((device & 0xff) | ((device >>> 12) & 0xfff00)) >>> 0;
+}

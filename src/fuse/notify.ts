@@ -1,0 +1,55 @@
+/**
+ * Notifications: telling the kernel that what it remembers is no longer so. Needed for changes that it did not ask for
+ * only. They are queued and written by a thread of the channel's, after every reply sent before: INVAL_ENTRY and DELETE
+ * take the lock of the directory, which whoever waits for a reply may hold.
+ */
+import type { Channel } from '../native.ts';
+import type { Name } from '../layers/layer.ts';
+import * as abi from './abi.ts';
+
+export class Notifier {
+  readonly #channel: Channel;
+
+  constructor(channel: Channel) {
+    this.#channel = channel;
+  }
+
+  /** The attributes and ACLs of `ino`, and its pages or listing unless `attributesOnly`. */
+  inode(ino: number, attributesOnly: boolean): void {
+    const { message, view } = notification(abi.FUSE_NOTIFY_INVAL_INODE, 24);
+    view.setBigUint64(16, BigInt(ino), true);
+    view.setBigInt64(24, attributesOnly ? -1n : 0n, true);
+    this.#channel.notify(message);
+  }
+
+  /** What `name` in `parent` stands for, be it absent. */
+  entry(parent: number, name: Name): void {
+    const { message, view } = notification(abi.FUSE_NOTIFY_INVAL_ENTRY, 16 + name.length + 1);
+    view.setBigUint64(16, BigInt(parent), true);
+    view.setUint32(24, name.length, true);
+    Buffer.from(message.buffer).write(name, 32, 'latin1');
+    this.#channel.notify(message);
+  }
+
+  /** As `entry`, when the name is gone: who watches the directory is told, and `child` is cut off even if it is busy. */
+  deleted(parent: number, child: number, name: Name): void {
+    const { message, view } = notification(abi.FUSE_NOTIFY_DELETE, 24 + name.length + 1);
+    view.setBigUint64(16, BigInt(parent), true);
+    view.setBigUint64(24, BigInt(child), true);
+    view.setUint32(32, name.length, true);
+    Buffer.from(message.buffer).write(name, 40, 'latin1');
+    this.#channel.notify(message);
+  }
+}
+
+/** A message with its header: the code where a reply has its error, unique 0, `size` bytes of payload to be filled in. */
+function notification(
+  code: number,
+  size: number,
+): { message: Uint8Array<ArrayBuffer>; view: DataView } {
+  const message = new Uint8Array(abi.OUT_HEADER_SIZE + size);
+  const view = new DataView(message.buffer);
+  view.setUint32(0, message.length, true);
+  view.setInt32(4, code, true);
+  return { message, view };
+}

@@ -1,0 +1,178 @@
+/**
+ * Serves a filesystem to the kernel at the other end of a channel: INIT, one request after another, refusals as errnos,
+ * notifications. A request is answered by the native call that fetches the next, so each costs one.
+ */
+import { errnoOf } from '../errors.ts';
+import type { Channel } from '../native.ts';
+import type { Filesystem } from '../overlay/filesystem.ts';
+import * as abi from './abi.ts';
+import { Exchange, NO_REPLY, SEGMENTS } from './exchange.ts';
+import type { Connection } from './negotiate.ts';
+import { CONGESTION, MAX_BACKGROUND, MAX_PAGES, MAX_WRITE, negotiate } from './negotiate.ts';
+import { OPERATIONS } from './operations.ts';
+
+export interface ServerOptions {
+  channel: Channel;
+  filesystem: Filesystem;
+  /** One line for the session's log. */
+  log: (message: string) => void;
+  /** Called between requests, after a wake-up. */
+  onWake?: () => void;
+  /** A bug is answered EIO and the session tainted, or, in tests, thrown. */
+  onBug?: 'answer' | 'rethrow';
+}
+
+/** Bugs that look alike are logged once, and no more than this many in all. */
+const BUGS_LOGGED_MAX = 100;
+
+export class Server {
+  readonly #channel: Channel;
+  readonly #filesystem: Filesystem;
+  readonly #options: ServerOptions;
+  readonly #exchange: Exchange;
+  readonly #counts: Float64Array = new Float64Array(abi.OPCODES);
+  readonly #bugs: Set<string> = new Set();
+  #taint: string | undefined;
+
+  constructor(options: ServerOptions) {
+    this.#options = options;
+    this.#channel = options.channel;
+    this.#filesystem = options.filesystem;
+    this.#exchange = new Exchange(options.channel.request, options.channel.reply);
+  }
+
+  /** What INIT agreed on; minor 0 before it. */
+  get connection(): Connection {
+    return this.#exchange.connection;
+  }
+
+  /** The first bug met, in one line: what this session holds may no longer be trusted. */
+  get taint(): string | undefined {
+    return this.#taint;
+  }
+
+  /** Requests served, by the names of their opcodes; those that never came are left out. */
+  get requests(): Record<string, number> {
+    const requests: Record<string, number> = {};
+    for (const [opcode, count] of this.#counts.entries()) {
+      if (count > 0) requests[OPERATIONS[opcode]?.name ?? `OPCODE_${opcode}`] = count;
+    }
+    return requests;
+  }
+
+  /** Serves until the device gives an error. @returns that error, negative: -ENODEV when the mount is gone. */
+  run(): number {
+    const channel = this.#channel;
+    const { segments, reply } = this.#exchange;
+    let length = channel.receive();
+    while (length >= 0) {
+      if (length === 0) {
+        this.#options.onWake?.();
+        length = channel.receive();
+        continue;
+      }
+      const result = this.#serve(length);
+      if (result === NO_REPLY) length = channel.receive();
+      else if (result === SEGMENTS) {
+        length = channel.replySegmentsAndReceive(segments.values, segments.count);
+      } else length = channel.replyAndReceive(reply.finish(result));
+    }
+    return length;
+  }
+
+  /** Answers the message received, as an operation does. */
+  #serve(length: number): number {
+    const exchange = this.#exchange;
+    const { request } = exchange;
+    exchange.reply.address(request);
+    const { opcode } = request;
+    if (opcode < abi.OPCODES) this.#counts[opcode]!++;
+    const operation = OPERATIONS[opcode];
+    if (!request.begin(length)) return this.#malformed(opcode);
+    if (operation === undefined) return -abi.ENOSYS;
+    if (request.size < operation.size) return this.#malformed(opcode);
+    if (opcode === abi.FUSE_INIT) return this.#init();
+    const ino = request.nodeid;
+    // Nobody was ever given such a node.
+    if (Number.isNaN(ino)) return this.#malformed(opcode);
+    exchange.ino = ino;
+    request.caller(exchange.caller);
+    try {
+      return operation.run(this.#filesystem, exchange);
+    } catch (error) {
+      return this.#failed(error, opcode, ino);
+    }
+  }
+
+  #malformed(opcode: number): number {
+    return isSilent(opcode) ? NO_REPLY : -abi.EIO;
+  }
+
+  /** A refusal is its errno. Anything else is a bug: logged with where it was met, answered EIO. */
+  #failed(error: unknown, opcode: number, ino: number): number {
+    const errno = errnoOf(error);
+    if (errno === undefined) {
+      if (this.#options.onBug === 'rethrow') throw error;
+      this.#report(error, opcode, ino);
+    }
+    if (isSilent(opcode)) return NO_REPLY;
+    return errno === undefined || errno <= 0 || errno >= abi.ERRNO_LIMIT ? -abi.EIO : -errno;
+  }
+
+  #report(error: unknown, opcode: number, ino: number): void {
+    const stack = error instanceof Error ? (error.stack ?? String(error)) : String(error);
+    const name = OPERATIONS[opcode]?.name ?? `opcode ${opcode}`;
+    this.#taint ??= `${name} met a bug: ${stack.split('\n', 1)[0]}`;
+    const kind = `${opcode} ${stack}`;
+    if (this.#bugs.size >= BUGS_LOGGED_MAX || this.#bugs.has(kind)) return;
+    this.#bugs.add(kind);
+    this.#options.log(`bug in ${name} of node ${ino}, answered EIO: ${stack}`);
+  }
+
+  /**
+   * struct fuse_init_in: major@0 minor@4 max_readahead@8 flags@12 flags2@16, which is there when the kernel has flags
+   * to put in it. A newer major is told ours and asks again.
+   */
+  #init(): number {
+    const { request, reply } = this.#exchange;
+    const major = request.u32(0);
+    const minor = request.u32(4);
+    if (major > abi.FUSE_KERNEL_VERSION) {
+      reply.zero(0, abi.INIT_OUT_SIZE);
+      reply.u32(0, abi.FUSE_KERNEL_VERSION);
+      reply.u32(4, abi.FUSE_KERNEL_MINOR_VERSION);
+      return abi.INIT_OUT_SIZE;
+    }
+    if (major < abi.FUSE_KERNEL_VERSION || minor < abi.FUSE_OLDEST_MINOR_VERSION) {
+      this.#options.log(
+        `this kernel speaks FUSE ${major}.${minor}; ${abi.FUSE_KERNEL_VERSION}.${abi.FUSE_OLDEST_MINOR_VERSION} is the oldest that can be served`,
+      );
+      return -abi.EPROTO;
+    }
+    const flags2 = request.size >= 20 ? request.u32(16) : 0;
+    const connection = negotiate(minor, request.u32(12), flags2, request.u32(8));
+    this.#exchange.connection = connection;
+    reply.zero(0, abi.INIT_OUT_SIZE);
+    reply.u32(0, abi.FUSE_KERNEL_VERSION);
+    reply.u32(4, connection.minor);
+    reply.u32(8, connection.maxReadahead);
+    reply.u32(12, connection.flagsLow);
+    reply.u32(16, MAX_BACKGROUND | (CONGESTION << 16));
+    reply.u32(20, MAX_WRITE);
+    // time_gran: nanoseconds.
+    reply.u32(24, 1);
+    reply.u32(28, MAX_PAGES);
+    reply.u32(32, connection.flagsHigh);
+    return abi.INIT_OUT_SIZE;
+  }
+}
+
+/** Whether the kernel waits for no reply: one would be refused as nobody's. */
+function isSilent(opcode: number): boolean {
+  return (
+    opcode === abi.FUSE_FORGET ||
+    opcode === abi.FUSE_BATCH_FORGET ||
+    opcode === abi.FUSE_INTERRUPT ||
+    opcode === abi.FUSE_NOTIFY_REPLY
+  );
+}
