@@ -1,0 +1,106 @@
+import { sep } from 'node:path';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { SessionError } from '../../index.ts';
+import type { SessionStatus, UnlockOptions } from '../../index.ts';
+import { hostPath, splitSource } from '../bytes.ts';
+import { warn } from '../context.ts';
+import type { Context } from '../context.ts';
+import { displayBytes, displayText } from '../output.ts';
+import { statusJson } from './status.ts';
+
+interface Options {
+  size?: string;
+  name?: string;
+  links?: 'shared' | 'separate';
+  foreground?: true;
+  json?: true;
+}
+
+export function unlock(context: Context): Command {
+  return new Command('unlock')
+    .summary('start a session: make a read-only tree writable, changes kept in memory')
+    .description(
+      'Starts a session: mounts SOURCE with a private writable layer on top. Nothing is ever written to SOURCE. ' +
+        "Unlike 'ostree admin unlock', it takes any directory, needs no reboot to go back ('ostree-ts lock' does it), " +
+        "keeps its changes in memory, and can list them ('ostree-ts diff').",
+    )
+    .argument(
+      '[SOURCE]',
+      'a directory, or several, topmost first: A:B:C (a colon in a name is \\:)',
+    )
+    .argument('[MOUNTPOINT]', 'where to mount (default: SOURCE itself, in place)')
+    .option('--size <size>', 'most the session may hold: 50% (of memory, the default), 512M, 2G')
+    .option('--name <name>', "the session's name (default: the last component of MOUNTPOINT)")
+    .addOption(
+      new Option(
+        '--links <mode>',
+        'hard links in SOURCE: stay links, or one file for each name',
+      ).choices(['shared', 'separate']),
+    )
+    .addOption(only('--upper <kind>', 'where changes are kept', 'memory', ['tmpfs', 'a directory']))
+    .addOption(only('--io <mode>', 'how the kernel reads and writes', 'cached', ['passthrough']))
+    .addOption(only('--transport <kind>', 'who speaks with the kernel', 'kernel', ['fuse-native']))
+    .option('--foreground', 'stay, and end the session with this command')
+    .option('--json', 'print the session as one JSON object, errors too')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  ostree-ts unlock /usr                       make /usr writable until 'ostree-ts lock usr'
+  ostree-ts unlock tree /mnt --size=2G        show tree, writable, at /mnt
+  ostree-ts unlock patches:base /mnt          show base with patches on top of it`,
+    )
+    .action(
+      async (source: string | undefined, mountpoint: string | undefined, options: Options) => {
+        await start(context, source, mountpoint, options);
+      },
+    );
+}
+
+/** An option of which this version knows one value: the others are named in the refusal. */
+function only(flags: string, description: string, value: string, later: string[]): Option {
+  return new Option(flags, `${description}: ${value}`).argParser((given: string) => {
+    if (given === value) return value;
+    throw new InvalidArgumentError(
+      `Only '${value}' works in this version (${later.join(' and ')} will come later).`,
+    );
+  });
+}
+
+async function start(
+  context: Context,
+  source: string | undefined,
+  mountpoint: string | undefined,
+  { size, name, links, foreground, json }: Options,
+): Promise<void> {
+  if (source === undefined) {
+    throw new SessionError(
+      'without SOURCE, unlock is for the booted deployment of an OSTree host, which this version cannot do yet',
+      'name a directory: ostree-ts unlock SOURCE [MOUNTPOINT]',
+    );
+  }
+  const options: UnlockOptions = {
+    source: splitSource(source).map((path) => hostPath(path)),
+    onWarning: (message) => warn(context, message, json),
+    ...(mountpoint === undefined ? {} : { mountpoint: hostPath(mountpoint) }),
+    ...(size === undefined ? {} : { size }),
+    ...(name === undefined ? {} : { name }),
+    ...(links === undefined ? {} : { links }),
+    ...(foreground === undefined ? {} : { foreground }),
+  };
+  const session = await context.library.unlock(options);
+  const status = await session.status();
+  if (json === true) context.out(statusJson(status, false));
+  else describe(context, status);
+  if (foreground === true) await session.ended();
+}
+
+function describe({ out, err, cwd }: Context, { name, mountpoint, limit }: SessionStatus): void {
+  const size = limit === null ? '' : ` (up to ${displayBytes(limit)})`;
+  const end = `'ostree-ts lock ${name}' discards them`;
+  out(displayText(`${mountpoint} is writable; changes are kept in memory${size}: ${end}`));
+  if (`${cwd}${sep}`.startsWith(`${mountpoint}${sep}`)) {
+    // A working folder is a directory, not a path: a mount over it is not seen from it.
+    err("ostree-ts: this shell still stands in the tree beneath: 'cd .' enters the session");
+  }
+}

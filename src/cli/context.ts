@@ -1,0 +1,29 @@
+/** What a command may touch. The program hands in the real things; a test passes its own. */
+import type * as library from '../index.ts';
+import type { Colour } from './output.ts';
+
+/** The part of the library that commands call. */
+export type Library = Pick<typeof library, 'unlock' | 'listSessions' | 'findSession' | 'doctor'>;
+
+export interface Context {
+  library: Library;
+  /** One line, or several in one string, of data to stdout. */
+  out: (line: string) => void;
+  /** One line of words to stderr. */
+  err: (line: string) => void;
+  /** Colours what goes to stdout, if that is a terminal. */
+  paint: (colour: Colour, text: string) => string;
+  /** Where the command was typed. */
+  cwd: string;
+  /** Milliseconds since 1970. */
+  now: () => number;
+  /** Sets what the process exits with when nothing fails; 0 unless it is called. */
+  exitWith: (code: number) => void;
+}
+
+/** A warning: with --json an object like everything else, and on stderr like every word. */
+export function warn(context: Context, message: string, json: boolean | undefined): void {
+  context.err(
+    json === true ? JSON.stringify({ warning: message }) : `ostree-ts: warning: ${message}`,
+  );
+}

@@ -1,0 +1,133 @@
+/**
+ * How things are shown: names of any bytes, sizes, ages, tables, JSON. Nothing here prints; only this file turns byte
+ * strings into text.
+ */
+import { styleText } from 'node:util';
+import type { Change } from '../index.ts';
+import { UTF8 } from './bytes.ts';
+
+/** Characters that move the cursor, hide or reorder what a terminal shows. */
+const UNPRINTABLE = /[\p{Cc}\p{Zl}\p{Zp}\u200e\u200f\u202a-\u202e\u2066-\u2069]/u;
+
+const ESCAPES = new Map([
+  ['"', '\\"'],
+  ['\\', '\\\\'],
+  ['\n', '\\n'],
+  ['\t', '\\t'],
+  ['\r', '\\r'],
+]);
+
+/**
+ * A path or name for people, on one line: as UTF-8; in double quotes with C escapes (`"a\tb"`, `"\377"`), as git does,
+ * when it holds bytes that are no UTF-8, control characters, quotes or backslashes.
+ *
+ * @param bytes  A byte string: one char a byte.
+ */
+export function displayName(bytes: string): string {
+  let text = '';
+  let isPlain = true;
+  for (const [char, valid] of bytes.matchAll(UTF8)) {
+    const decoded = valid === undefined ? undefined : Buffer.from(valid, 'latin1').toString();
+    if (decoded === undefined || UNPRINTABLE.test(decoded) || ESCAPES.has(decoded)) {
+      isPlain = false;
+      text += ESCAPES.get(char) ?? octal(char);
+    } else text += decoded;
+  }
+  return isPlain ? text : `"${text}"`;
+}
+
+function octal(bytes: string): string {
+  return Array.from(
+    Buffer.from(bytes, 'latin1'),
+    (byte) => `\\${byte.toString(8).padStart(3, '0')}`,
+  ).join('');
+}
+
+/** Text of ours or of the host on one line, with nothing in it that a terminal would act on. */
+export function displayText(text: string): string {
+  return text.replaceAll(new RegExp(UNPRINTABLE, 'gu'), ' ');
+}
+
+/** As the library has it, with the path as text; a path that is not UTF-8 comes as `pathBase64`, its bytes, as well. */
+export function changeJson(change: Change): string {
+  const bytes = Buffer.from(change.path, 'latin1');
+  const path = bytes.toString();
+  const { kind, type, size, mode, modeBefore } = change;
+  return JSON.stringify({
+    kind,
+    path,
+    type: TYPES.get(type) ?? 'unknown',
+    size,
+    mode: (mode & 0o7777).toString(8).padStart(4, '0'),
+    ...(modeBefore === undefined
+      ? {}
+      : { modeBefore: (modeBefore & 0o7777).toString(8).padStart(4, '0') }),
+    ...(Buffer.from(path).equals(bytes) ? {} : { pathBase64: bytes.toString('base64') }),
+  });
+}
+
+/** By S_IFMT bits. */
+const TYPES = new Map([
+  [0o140000, 'socket'],
+  [0o120000, 'symlink'],
+  [0o100000, 'file'],
+  [0o060000, 'block device'],
+  [0o040000, 'directory'],
+  [0o020000, 'character device'],
+  [0o010000, 'fifo'],
+]);
+
+export function isDirectory(change: Change): boolean {
+  return change.type === 0o040000;
+}
+
+export function isFile(change: Change): boolean {
+  return change.type === 0o100000;
+}
+
+/** `0 B`, `512 B`, `1.5 KiB`, `12 MiB`. */
+export function displayBytes(bytes: number): string {
+  let value = bytes;
+  let unit = 'B';
+  for (const next of ['KiB', 'MiB', 'GiB', 'TiB']) {
+    if (value < 1024) break;
+    value /= 1024;
+    unit = next;
+  }
+  return `${value < 10 && unit !== 'B' ? value.toFixed(1) : Math.round(value)} ${unit}`;
+}
+
+/** `1 change`, `2 changes`. */
+export function plural(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`;
+}
+
+/** How long ago that was: `12 s`, `5 min`, `3 h`, `2 d`. */
+export function displayAge(isoTime: string, nowMs: number): string {
+  const seconds = Math.max(0, Math.round((nowMs - Date.parse(isoTime)) / 1000));
+  if (Number.isNaN(seconds)) return '?';
+  if (seconds < 120) return `${seconds} s`;
+  if (seconds < 2 * 3600) return `${Math.floor(seconds / 60)} min`;
+  if (seconds < 48 * 3600) return `${Math.floor(seconds / 3600)} h`;
+  return `${Math.floor(seconds / 86400)} d`;
+}
+
+/** Rows in columns two spaces apart; the last column is as long as it likes. */
+export function table(rows: string[][]): string[] {
+  const widths: number[] = [];
+  for (const row of rows) {
+    for (const [i, cell] of row.entries()) {
+      widths[i] = Math.max(widths[i] ?? 0, cell.length);
+    }
+  }
+  return rows.map((row) =>
+    row.map((cell, i) => (i === row.length - 1 ? cell : cell.padEnd(widths[i] ?? 0))).join('  '),
+  );
+}
+
+export type Colour = 'red' | 'yellow' | 'green' | 'dim' | 'bold';
+
+/** Colours text, or not: not off a terminal, and not when NO_COLOR says so. */
+export function painter(isColoured: boolean): (colour: Colour, text: string) => string {
+  return (colour, text) => (isColoured ? styleText(colour, text, { validateStream: false }) : text);
+}

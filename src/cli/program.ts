@@ -1,0 +1,135 @@
+/** The command: its table of subcommands, and how what goes wrong becomes words and an exit code. Only this file does that. */
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError } from 'commander';
+import { BusyError, SessionError, UsageError } from '../index.ts';
+import { diff } from './commands/diff.ts';
+import { doctor } from './commands/doctor.ts';
+import { lock } from './commands/lock.ts';
+import { status } from './commands/status.ts';
+import { unlock } from './commands/unlock.ts';
+import type { Context } from './context.ts';
+import { displayText } from './output.ts';
+
+const COMMANDS = [unlock, status, diff, lock, doctor];
+
+/** Done; refused or failed; called wrongly. */
+const EXIT = { done: 0, failed: 1, misused: 2 } as const;
+
+/**
+ * Runs one command line.
+ *
+ * @param args  What was typed after the program's name.
+ * @returns the exit code.
+ */
+export async function run(args: string[], given: Omit<Context, 'exitWith'>): Promise<number> {
+  let code: number = EXIT.done;
+  const context: Context = {
+    ...given,
+    exitWith: (wanted) => {
+      code = wanted;
+    },
+  };
+  const program = new Command('ostree-ts')
+    .description('Make an immutable OS tree writable for a session, and take it back.')
+    .version(version(), '--version', 'print the version')
+    .helpCommand('help [COMMAND]', 'explain a command')
+    .showSuggestionAfterError()
+    .addHelpText(
+      'after',
+      `
+Examples:
+  ostree-ts unlock /usr     make /usr writable; nothing is written to it
+  ostree-ts diff            what changed since
+  ostree-ts lock            throw that away
+
+Exit codes: 0 done, 1 refused or failed, 2 called wrongly.`,
+    );
+  for (const make of COMMANDS) program.addCommand(make(context));
+  for (const command of [program, ...program.commands]) {
+    command.helpOption('-h, --help', 'explain this command');
+    command.exitOverride();
+    command.configureOutput({
+      writeOut: (text) => given.out(text.trimEnd()),
+      writeErr: (text) => given.err(text.trimEnd()),
+      // Errors come as CommanderError, and are printed below like all others.
+      outputError: () => {},
+    });
+  }
+  try {
+    await program.parseAsync(args, { from: 'user' });
+    return code;
+  } catch (error) {
+    return report(error, args, context);
+  }
+}
+
+interface Failure {
+  message: string;
+  remedy?: string | undefined;
+  code: number;
+  /** Of a busy session: who holds it. */
+  holders?: BusyError['holders'];
+}
+
+/** Prints what went wrong: one line of what and why, one of remedy; with --json, one object. */
+function report(error: unknown, args: string[], { err }: Context): number {
+  if (error instanceof CommanderError && error.exitCode === 0) return EXIT.done;
+  const failure = explain(error, args);
+  // diff(1) and git-diff(1) leave 1 to "there are differences".
+  if (args[0] === 'diff' && args.includes('--exit-code')) failure.code = 2;
+  if (args.includes('--json')) {
+    const { message, ...rest } = failure;
+    err(JSON.stringify({ error: message, ...rest }));
+    return failure.code;
+  }
+  if (failure.message !== '') err(`ostree-ts: ${displayText(failure.message)}`);
+  for (const { pid, name, by } of failure.holders ?? []) {
+    err(displayText(`  ${pid} ${name} (${by.join(', ')})`));
+  }
+  if (failure.remedy !== undefined) err(failure.remedy);
+  return failure.code;
+}
+
+function explain(error: unknown, args: string[]): Failure {
+  if (error instanceof CommanderError) return explainUsage(error, args);
+  if (error instanceof BusyError) {
+    const { message, remedy, holders } = error;
+    return { message, remedy, code: EXIT.failed, holders };
+  }
+  if (error instanceof SessionError) {
+    const { message, remedy } = error;
+    return { message, remedy, code: error instanceof UsageError ? EXIT.misused : EXIT.failed };
+  }
+  const bug = error instanceof Error ? error : new Error(String(error));
+  const isDebugging = process.env['OSTREE_TS_DEBUG'] !== undefined;
+  return {
+    message: `unexpected: ${bug.message}`,
+    remedy: isDebugging ? bug.stack : 'this is a bug in ostree-ts; OSTREE_TS_DEBUG=1 shows where',
+    code: EXIT.failed,
+  };
+}
+
+/** Commander's words are `error: what`, and maybe a suggestion on a second line. */
+function explainUsage(error: CommanderError, args: string[]): Failure {
+  // No command at all: commander has printed the help.
+  if (error.code === 'commander.help') return { message: '', code: EXIT.misused };
+  const [what = '', suggestion] = error.message.replace(/^error: /, '').split('\n');
+  const command = COMMANDS.some((make) => make.name === args[0])
+    ? `ostree-ts ${args[0]}`
+    : 'ostree-ts';
+  const remedy = suggestion?.replace(/^\((.*)\)$/, '$1');
+  return {
+    message: what,
+    remedy: remedy === undefined ? `see '${command} --help'` : `${remedy} See '${command} --help'`,
+    code: EXIT.misused,
+  };
+}
+
+/** package.json lies beside build/, wherever the package lies. */
+function version(): string {
+  const url = new URL('../../../package.json', import.meta.url);
+  const parsed: unknown = JSON.parse(readFileSync(url, 'utf8'));
+  return typeof parsed === 'object' && parsed !== null && 'version' in parsed
+    ? String(parsed.version)
+    : 'unknown';
+}
