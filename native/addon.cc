@@ -9,6 +9,7 @@ void Add(Napi::Object exports, const char* name) {
 }
 
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  exports.Set("Channel", DefineChannel(env));
   Add<OpenBeneath>(exports, "openBeneath");
   Add<Open>(exports, "open");
   Add<Close>(exports, "close");

@@ -11,8 +11,10 @@
       'target_name': 'ostree_ts',
       'sources': [
         'addon.cc',
+        'channel.cc',
         'directory.cc',
         'mounts.cc',
+        'pool.cc',
         'process.cc',
         'sockets.cc',
         'syscalls.cc',
