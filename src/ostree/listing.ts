@@ -1,0 +1,216 @@
+/** A commit's tree as `ostree ls` and `ostree cat` show it, read without a mount. */
+import { SessionError } from '../errors.ts';
+import type { ByteString } from '../native.ts';
+import { fileInfo, fileXattrs } from './content.ts';
+import type { Checksum, Commit, Xattr } from './objects.ts';
+import { shown, type Repository } from './repo.ts';
+
+const S_IFMT = 0o170000;
+const S_IFDIR = 0o040000;
+const S_IFLNK = 0o120000;
+/** As the kernel's limit on symlinks in one path. */
+const MAX_LINKS = 40;
+
+export interface TreeEntry {
+  /** From the root of the commit, beginning with '/'. */
+  path: ByteString;
+  uid: number;
+  gid: number;
+  /** Type and permission bits. */
+  mode: number;
+  /** Bytes of data of a regular file, else 0. */
+  size: number;
+  /** Of a symlink, else ''. */
+  target: ByteString;
+  /** The content object, or the dirtree. */
+  checksum: Checksum;
+  /** The dirmeta of a directory. */
+  meta?: Checksum;
+  /** When they were asked for. */
+  xattrs?: Xattr[];
+}
+
+export interface ListOptions {
+  /** How deep: 0 is the path alone, 1 its children too, Infinity everything. */
+  depth?: number;
+  xattrs?: boolean;
+}
+
+/** A file by its content object, or a directory by its two. */
+interface Found {
+  path: ByteString;
+  checksum: Checksum;
+  meta?: Checksum;
+}
+
+/**
+ * What is at `path`, and below it as deep as asked: a directory's files come first, then its directories, each followed
+ * by what is in it; both by byte value of the name.
+ *
+ * @throws SessionError when the path is not in the commit. ObjectError for objects that cannot be used.
+ */
+export function* listTree(
+  repo: Repository,
+  commit: Commit,
+  path: ByteString,
+  options: ListOptions = {},
+): Generator<TreeEntry> {
+  yield* listFrom(repo, find(repo, commit, path), options.depth ?? 1, options);
+}
+
+function* listFrom(
+  repo: Repository,
+  found: Found,
+  depth: number,
+  options: ListOptions,
+): Generator<TreeEntry> {
+  yield entryOf(repo, found, options);
+  if (found.meta === undefined || depth === 0) return;
+  const { files, dirs } = repo.dirTree(found.checksum);
+  const base = found.path === '/' ? '/' : `${found.path}/`;
+  for (const [index, name] of files.names.entries()) {
+    yield entryOf(repo, { path: base + name, checksum: files.checksum(index) }, options);
+  }
+  for (const [index, name] of dirs.names.entries()) {
+    const checksum = dirs.checksum(index);
+    const child = { path: base + name, checksum, meta: dirs.checksum(index, 1) };
+    yield* listFrom(repo, child, depth - 1, options);
+  }
+}
+
+function entryOf(repo: Repository, found: Found, options: ListOptions): TreeEntry {
+  if (found.meta !== undefined) {
+    const { uid, gid, mode, xattrs } = repo.dirMeta(found.meta);
+    const entry = { ...found, uid, gid, mode, size: 0, target: '' };
+    return options.xattrs === true ? { ...entry, xattrs } : entry;
+  }
+  const { uid, gid, mode, size, target, xattrs } = fileInfo(repo, found.checksum);
+  const isLink = (mode & S_IFMT) === S_IFLNK;
+  const entry = { ...found, uid, gid, mode, size: isLink ? 0 : size, target };
+  if (options.xattrs !== true) return entry;
+  return { ...entry, xattrs: xattrs ?? fileXattrs(repo, found.checksum) };
+}
+
+function find(repo: Repository, commit: Commit, path: ByteString): Found {
+  let found: Found = { path: '/', checksum: commit.tree, meta: commit.meta };
+  for (const name of path.split('/')) {
+    if (name === '' || name === '.') continue;
+    if (found.meta === undefined) {
+      throw new SessionError(`'${shown(path)}': ${shown(found.path)} is not a directory`);
+    }
+    const child: Found | undefined = childOf(repo, found, name);
+    if (child === undefined) throw new SessionError(`there is no '${shown(path)}' in the commit`);
+    found = child;
+  }
+  return found;
+}
+
+function childOf(repo: Repository, directory: Found, name: ByteString): Found | undefined {
+  const { files, dirs } = repo.dirTree(directory.checksum);
+  const path = directory.path === '/' ? `/${name}` : `${directory.path}/${name}`;
+  const file = files.find(name);
+  if (file !== -1) return { path, checksum: files.checksum(file) };
+  const dir = dirs.find(name);
+  if (dir === -1) return undefined;
+  return { path, checksum: dirs.checksum(dir), meta: dirs.checksum(dir, 1) };
+}
+
+/**
+ * The content object of a regular file; symlinks are followed within the commit.
+ *
+ * @throws SessionError when there is none, or something else.
+ */
+export function findFile(repo: Repository, commit: Commit, path: ByteString): Checksum {
+  let next = path;
+  for (let links = 0; links <= MAX_LINKS; links++) {
+    const step = followOnce(repo, commit, next);
+    if (typeof step !== 'string') {
+      if (step.meta === undefined) return step.checksum;
+      throw new SessionError(`'${shown(path)}' is a directory`);
+    }
+    next = step;
+  }
+  throw new SessionError(`'${shown(path)}' leads through too many symlinks`);
+}
+
+/** What is at `path`, or, when there is a symlink in it, the path that the first one makes of it. */
+function followOnce(repo: Repository, commit: Commit, path: ByteString): Found | ByteString {
+  const names = path.split('/').filter((name) => name !== '' && name !== '.');
+  const way: Found[] = [{ path: '/', checksum: commit.tree, meta: commit.meta }];
+  for (const [index, name] of names.entries()) {
+    const at = way.at(-1);
+    if (at?.meta === undefined) throw new SessionError(`'${shown(path)}': not a directory`);
+    if (name === '..') {
+      if (way.length > 1) way.pop();
+      continue;
+    }
+    const child = childOf(repo, at, name);
+    if (child === undefined) throw new SessionError(`there is no '${shown(path)}' in the commit`);
+    way.push(child);
+    if (child.meta !== undefined) continue;
+    const { target } = fileInfo(repo, child.checksum);
+    if (target === '') continue;
+    const rest = names.slice(index + 1).join('/');
+    return target.startsWith('/') ? `${target}/${rest}` : `${at.path}/${target}/${rest}`;
+  }
+  return way.at(-1) ?? { path: '/', checksum: commit.tree, meta: commit.meta };
+}
+
+/** One line as `ostree ls` prints it, without the line feed. */
+export function formatEntry(entry: TreeEntry, options: { checksum?: boolean } = {}): ByteString {
+  const type = entry.mode & S_IFMT;
+  const letter = type === S_IFDIR ? 'd' : type === S_IFLNK ? 'l' : '-';
+  const permissions = (entry.mode & 0o7777).toString(8).padStart(4, '0');
+  const parts = [
+    `${letter}0${permissions} ${entry.uid} ${entry.gid} ${String(entry.size).padStart(6)}`,
+  ];
+  if (options.checksum === true) {
+    parts.push(entry.checksum);
+    if (entry.meta !== undefined) parts.push(entry.meta);
+  }
+  if (entry.xattrs !== undefined) parts.push(`{ ${formatXattrs(entry.xattrs)} }`);
+  parts.push(type === S_IFLNK ? `${entry.path} -> ${entry.target}` : entry.path);
+  return parts.join(' ');
+}
+
+/** In GVariant's text format, types named where they are not plain: at the first element only. */
+function formatXattrs(xattrs: Xattr[]): ByteString {
+  if (xattrs.length === 0) return '@a(ayay) []';
+  const pairs = xattrs.map(({ name, value }, index) => {
+    const key = formatBytes(Buffer.from(`${name}\0`, 'latin1'), index === 0);
+    return `(${key}, ${formatBytes(value, index === 0)})`;
+  });
+  return `[${pairs.join(', ')}]`;
+}
+
+/** As a string when the only NUL is at the end, else byte by byte. */
+function formatBytes(bytes: Buffer, typed: boolean): ByteString {
+  if (bytes.length > 0 && bytes.indexOf(0) === bytes.length - 1) {
+    const quote = bytes.includes("'") ? '"' : "'";
+    return `b${quote}${escaped(bytes.subarray(0, -1))}${quote}`;
+  }
+  if (bytes.length === 0) return typed ? '@ay []' : '[]';
+  const list = Array.from(bytes, (byte) => `0x${byte.toString(16).padStart(2, '0')}`).join(', ');
+  return typed ? `[byte ${list}]` : `[${list}]`;
+}
+
+const ESCAPES: Record<string, string> = {
+  '\b': '\\b',
+  '\f': '\\f',
+  '\n': '\\n',
+  '\r': '\\r',
+  '\t': '\\t',
+  '\v': '\\v',
+  '\\': '\\\\',
+  '"': '\\"',
+};
+
+/** As g_strescape() does it. */
+function escaped(bytes: Buffer): string {
+  return Array.from(bytes, (byte) => {
+    const letter = String.fromCharCode(byte);
+    const known = ESCAPES[letter];
+    if (known !== undefined) return known;
+    return byte < 0x20 || byte >= 0x7f ? `\\${byte.toString(8).padStart(3, '0')}` : letter;
+  }).join('');
+}
