@@ -52,8 +52,9 @@ constexpr int kIoFlusher = 57;    // PR_SET_IO_FLUSHER
 
 struct Options {
   const char* name = "";
-  const char* registry = "";
-  const char* mountpoint = "";
+  // Read from the descriptors: names of any bytes.
+  char registry[PATH_MAX] = "";
+  char mountpoint[PATH_MAX] = "";
   // Empty: mount(2). Otherwise the fusermount3 to use.
   const char* fusermount = "";
   unsigned long flags = 0;
@@ -128,6 +129,14 @@ void TellLauncher(const char* first, const char* rest) {
   char line[600];
   snprintf(line, sizeof line, "%s%s\n", first, rest);
   Tell(kLauncher, line);
+}
+
+// The path of a descriptor.
+void PathOf(int fd, char (&path)[PATH_MAX]) {
+  char link[40];
+  snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+  const ssize_t length = readlink(link, path, sizeof path - 1);
+  path[length < 0 ? 0 : length] = '\0';
 }
 
 void WriteFile(const char* path, const char* text) {
@@ -678,8 +687,6 @@ bool Parse(int count, char** arguments) {
     }
     value = value == nullptr ? word + strlen(word) : value + 1;
     if (strncmp(word, "--name=", 7) == 0) keeper.options.name = value;
-    if (strncmp(word, "--registry=", 11) == 0) keeper.options.registry = value;
-    if (strncmp(word, "--mountpoint=", 13) == 0) keeper.options.mountpoint = value;
     if (strncmp(word, "--fusermount=", 13) == 0) keeper.options.fusermount = value;
     if (strncmp(word, "--lowers=", 9) == 0) keeper.options.lowers = atoi(value);
     if (strcmp(word, "--foreground") == 0) keeper.options.foreground = true;
@@ -712,6 +719,8 @@ int main(int count, char** arguments) {
   for (const int number : kHeeded) sigaddset(&heeded, number);
   sigprocmask(SIG_BLOCK, &heeded, nullptr);
   keeper.signals = signalfd(-1, &heeded, SFD_CLOEXEC | SFD_NONBLOCK);
+  PathOf(kRegistry, keeper.options.registry);
+  PathOf(kMountpoint, keeper.options.mountpoint);
   // Opened now: it shows this namespace for ever, whatever covers /proc later.
   keeper.mountinfo = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
   if (keeper.mountinfo < 0) {

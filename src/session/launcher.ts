@@ -1,8 +1,35 @@
-/** Starts sessions. */
-import type { Session } from './session.ts';
+/**
+ * Starts sessions: checks everything that can be checked, reserves the name, starts the keeper, which starts the daemon,
+ * and waits until the mount answers. When anything fails, nothing is left.
+ */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { closeSync, openSync, readFileSync, constants } from 'node:fs';
+import type { Readable } from 'node:stream';
+import { fileURLToPath } from 'node:url';
+import { dirname } from 'node:path';
+import { SessionError } from '../errors.ts';
+import { keeperPath } from '../native.ts';
+import {
+  findMounter,
+  findPlaces,
+  openPlace,
+  refuseRecursion,
+  warnings as placeWarnings,
+  type HostPath,
+  type Places,
+} from './checks.ts';
+import type { DaemonOptions } from './daemon.ts';
+import { readMounts } from './mountinfo.ts';
+import { self } from './processes.ts';
+import { readRecord, type SessionRecord, writeRecord } from './record.ts';
+import { checkName, listSessions, nameFor, release, reserve } from './registry.ts';
+import { Session } from './session.ts';
+import { DEFAULT_SIZE, formatBytes, memoryBytes, parseSize } from './size.ts';
 
-/** A path as node:fs takes it: text, or bytes when it is not UTF-8. */
-export type HostPath = string | Buffer;
+export type { HostPath } from './checks.ts';
+
+/** More than the keeper allows the daemon and the mount together, so that its reason arrives. */
+const START_MS = 90_000;
 
 export interface UnlockOptions {
   /** The directories to show, topmost first. At least one. */
@@ -13,13 +40,13 @@ export interface UnlockOptions {
   size?: string;
   /** The session's name: the mountpoint's last component when left out, with a number when taken. */
   name?: string;
-  /** Hard links of the source: links that stay links, or a file of its own for each name. */
+  /** Hard links of the source: links that stay links (the default), or a file of its own for each name. */
   links?: 'shared' | 'separate';
   /** Ties the session to this process: it ends when this process does. See `Session.ended`. */
   foreground?: boolean;
-  /** Honour setuid bits (root only; default true for root). */
+  /** Honour setuid bits (default true for root; never for others). */
   suid?: boolean;
-  /** Honour device nodes (root only; default true for root). */
+  /** Honour device nodes (default true for root; never for others). */
   dev?: boolean;
   /** Told of everything that deserves a word but does not stop the session, one line each. */
   onWarning?: (message: string) => void;
@@ -31,6 +58,172 @@ export interface UnlockOptions {
  * @throws UsageError for what can only be a mistake of the caller: a bad size, a bad name, no source.
  * @throws SessionError when the session cannot start; nothing is left behind.
  */
-export async function unlock(_options: UnlockOptions): Promise<Session> {
-  throw new Error('not yet');
+export async function unlock(options: UnlockOptions): Promise<Session> {
+  const total = memoryBytes();
+  const limitBytes = parseSize(options.size ?? DEFAULT_SIZE, total);
+  const wanted = options.name === undefined ? undefined : checkName(options.name);
+  const mounter = findMounter();
+  const places = findPlaces(options.source, options.mountpoint, readMounts());
+  if (mounter !== '') refuseRecursion(places);
+  const warnings = [...placeWarnings(places), ...sizeWarnings(limitBytes, total, await limits())];
+
+  const { name, folder } = reserve(wanted, nameFor(places.mountpoint));
+  const record: SessionRecord = {
+    version: 1,
+    name,
+    source: places.sources,
+    mountpoint: places.mountpoint,
+    mode: 'directory',
+    upper: 'memory',
+    links: options.links ?? 'shared',
+    limitBytes,
+    started: new Date().toISOString(),
+    launcher: self(),
+  };
+  try {
+    writeRecord(folder, record);
+    const keeper = await start(folder, record, places, mounter, options);
+    for (const warning of warnings) options.onWarning?.(warning);
+    return new Session(folder, name, record, keeper);
+  } catch (error) {
+    release(folder);
+    throw error;
+  }
+}
+
+/** What the other sessions of this user may hold, together. */
+async function limits(): Promise<number> {
+  const sessions = await listSessions();
+  return sessions
+    .map((session) => readRecord(session.folder)?.limitBytes ?? 0)
+    .reduce((sum, bytes) => sum + bytes, 0);
+}
+
+function sizeWarnings(limitBytes: number, total: number, others: number): string[] {
+  if (limitBytes > total) {
+    return [
+      `the size of ${formatBytes(limitBytes)} is more than the memory there is (${formatBytes(total)})`,
+    ];
+  }
+  if (others > 0 && limitBytes + others > total) {
+    return [
+      `all sessions together may hold ${formatBytes(limitBytes + others)}, more than the memory there is (${formatBytes(total)})`,
+    ];
+  }
+  return [];
+}
+
+/** Starts the keeper and waits for its verdict. @returns the keeper, when the session is tied to this process. */
+async function start(
+  folder: string,
+  record: SessionRecord,
+  places: Places,
+  mounter: string,
+  options: UnlockOptions,
+): Promise<ChildProcess | undefined> {
+  const fds: number[] = [];
+  const opened = (fd: number) => {
+    fds.push(fd);
+    return fd;
+  };
+  try {
+    const logFlags = constants.O_RDWR | constants.O_APPEND | constants.O_CREAT;
+    const log = opened(openSync(`${folder}/log`, logFlags, 0o600));
+    const keeper = spawn(keeperPath(), keeperArguments(record, mounter, options), {
+      // The keeper says which is which.
+      stdio: [
+        'ignore',
+        log,
+        log,
+        'pipe',
+        opened(openPlace(Buffer.from(folder).toString('latin1'))),
+        opened(openPlace(Buffer.from(dirname(folder)).toString('latin1'))),
+        opened(openPlace(places.mountpoint)),
+        ...places.sources.map((source) => opened(openPlace(source))),
+      ],
+      cwd: '/',
+      // Nothing that this shell sets may change how the daemon runs.
+      env:
+        process.env['LD_LIBRARY_PATH'] === undefined
+          ? {}
+          : { LD_LIBRARY_PATH: process.env['LD_LIBRARY_PATH'] },
+      detached: true,
+    });
+    const verdict = await outcome(keeper);
+    if (verdict === 'up') {
+      if (options.foreground === true) return keeper;
+      keeper.unref();
+      (keeper.stdio[3] as Readable).destroy();
+      return undefined;
+    }
+    const lines = readFileSync(`/proc/self/fd/${log}`, 'utf8').trimEnd().split('\n');
+    throw new SessionError(`cannot start the session: ${verdict}`, remedyFor(verdict, lines));
+  } finally {
+    for (const fd of fds) closeSync(fd);
+  }
+}
+
+function keeperArguments(record: SessionRecord, mounter: string, options: UnlockOptions): string[] {
+  const daemon: DaemonOptions = {
+    name: record.name,
+    lowers: record.source.length,
+    links: record.links,
+    limitBytes: record.limitBytes,
+    readonly: false,
+    isolated: mounter === '',
+    worker: new URL('../fuse/worker.js', import.meta.url).href,
+  };
+  return [
+    `--name=${record.name}`,
+    `--fusermount=${mounter}`,
+    `--lowers=${record.source.length}`,
+    ...(options.foreground === true ? ['--foreground'] : []),
+    ...(options.suid === false ? ['--nosuid'] : []),
+    ...(options.dev === false ? ['--nodev'] : []),
+    '--',
+    process.execPath,
+    fileURLToPath(new URL('daemon.js', import.meta.url)),
+    JSON.stringify(daemon),
+  ];
+}
+
+/** `up`, or why not. */
+function outcome(keeper: ChildProcess): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let text = '';
+    const socket = keeper.stdio[3] as Readable;
+    const timer = setTimeout(() => {
+      // Its end closes the socket, which settles this.
+      text = 'failed it takes too long\n';
+      keeper.kill('SIGTERM');
+    }, START_MS);
+    const settle = () => {
+      clearTimeout(timer);
+      const [first = ''] = text.split('\n');
+      if (first === 'up') resolve('up');
+      else resolve(first === '' ? 'the keeper ended without a word' : first.replace('failed ', ''));
+    };
+    keeper.on('error', (error) => {
+      clearTimeout(timer);
+      reject(
+        new SessionError(`cannot run the keeper: ${error.message}`, 'install the package again', {
+          cause: error,
+        }),
+      );
+    });
+    socket.on('data', (chunk: Buffer) => {
+      text += chunk.toString('utf8');
+      if (text === 'up\n') settle();
+    });
+    socket.on('error', settle);
+    socket.on('close', settle);
+  });
+}
+
+/** The last words in the log, when they say more than the verdict. */
+function remedyFor(verdict: string, log: string[]): string {
+  const last = log.findLast((line) => line !== '' && !line.includes(verdict));
+  return last === undefined
+    ? 'see what is allowed here: ostree-ts doctor'
+    : `the log says: ${last}`;
 }

@@ -1,17 +1,21 @@
-/** A session as its owner sees it: what the library hands out and the CLI prints. */
+/** A session as its owner sees it: what the library hands out and the command prints. */
+import type { ChildProcess } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { SessionError } from '../errors.ts';
-import type { Holder } from './holders.ts';
+import { type ByteString, native, STAT, STAT_FIELDS } from '../native.ts';
+import { type HostPath, openPlace, shown } from './checks.ts';
+import { Control } from './control.ts';
+import { lock, type LockResult } from './lock.ts';
+import { isAlive } from './processes.ts';
+import { readState, type SessionRecord } from './record.ts';
+import { ANSWER_MS, type Health, inspect, logTail } from './status.ts';
 
-/**
- * How a session is:
- * - `ok`: mounted, served, guarded;
- * - `starting`: not mounted yet;
- * - `unguarded`: its keeper is gone; it works, but nobody unmounts it when the daemon dies;
- * - `draining`: no longer mounted; still served to the processes that hold files of it;
- * - `hung`: the daemon lives but does not answer;
- * - `dead`: the daemon is gone; `lock` cleans up.
- */
-export type Health = 'ok' | 'starting' | 'unguarded' | 'draining' | 'hung' | 'dead';
+const AT_EMPTY_PATH = 0x1000;
+const AT_STATX_DONT_SYNC = 0x4000;
+/** A chunk of changes of a large session takes the daemon a while. */
+const DIFF_MS = 60_000;
+const POLL_MS = 100;
 
 export interface SessionStatus {
   name: string;
@@ -31,7 +35,7 @@ export interface SessionStatus {
   pid: number | null;
   /** The keeper's, or `null` when it is gone. */
   keeper: number | null;
-  /** ISO 8601, UTC. */
+  /** ISO 8601, UTC; '' when the record is damaged. */
   started: string;
   health: Health;
   /** What is wrong, one line each; empty when nothing is. */
@@ -47,7 +51,7 @@ export interface Change {
   /** Added, modified, deleted. */
   kind: 'A' | 'M' | 'D';
   /** From the root of the mount, starting with '/'. A byte string: one char a byte. */
-  path: string;
+  path: ByteString;
   /** S_IFMT bits as they are now, or as they were for D. */
   type: number;
   /** Bytes. */
@@ -58,45 +62,53 @@ export interface Change {
   modeBefore?: number;
 }
 
-export interface LockResult {
-  name: string;
-  mountpoint: string;
-  /** Paths thrown away; `null` when the daemon could not be asked. */
-  changes: number | null;
-  /** Bytes thrown away; `null` when the daemon could not be asked. */
-  used: number | null;
-  /** The base is visible again, but the daemon serves on until the last holder has ended. */
-  draining: boolean;
-  /** Who still holds it when `draining`. */
-  holders: Holder[];
-  /** What was found wrong and cleaned up, one line each. */
-  found: string[];
-}
-
-/** Processes hold the mount, and `lazy` was not asked for. */
-export class BusyError extends SessionError {
-  override readonly name: string = 'BusyError';
-  readonly holders: Holder[];
-
-  constructor(message: string, remedy: string, holders: Holder[]) {
-    super(message, remedy);
-    this.holders = holders;
-  }
-}
-
 export class Session implements AsyncDisposable {
   readonly name: string;
-  /** As a path for node:fs. */
+  /** As a path for node:fs; '' when the session's record is damaged. */
   readonly mountpoint: string;
+  /** Where the session's record, log and socket are. */
+  readonly folder: string;
+  readonly #record: SessionRecord | undefined;
+  readonly #keeper: ChildProcess | undefined;
 
-  constructor(name: string, mountpoint: string) {
+  /** @param keeper  Of a session that is tied to this process. */
+  constructor(
+    folder: string,
+    name: string,
+    record: SessionRecord | undefined,
+    keeper?: ChildProcess,
+  ) {
+    this.folder = folder;
     this.name = name;
-    this.mountpoint = mountpoint;
+    this.mountpoint = shown(record?.mountpoint ?? '');
+    this.#record = record;
+    this.#keeper = keeper;
   }
 
   /** Looks at the mount, the processes and the daemon; never throws for what is wrong with the session, and never hangs. */
   async status(): Promise<SessionStatus> {
-    throw new Error('not yet');
+    const seen = await inspect(this.folder);
+    const { record, state, answer } = seen;
+    const isSound = seen.health === 'ok' && seen.problems.length === 0;
+    return {
+      name: this.name,
+      source: (record?.source ?? [])
+        .map((path) => shown(path).replaceAll(':', String.raw`\:`))
+        .join(':'),
+      mountpoint: shown(record?.mountpoint ?? ''),
+      mode: record?.mode ?? 'directory',
+      upper: record?.upper ?? 'memory',
+      used: answer?.used ?? null,
+      limit: answer?.limit ?? record?.limitBytes ?? null,
+      changes: answer?.changes ?? null,
+      pid: seen.isDaemonAlive ? (state?.daemon.pid ?? null) : null,
+      keeper: seen.isKeeperAlive ? (state?.keeper.pid ?? null) : null,
+      started: record?.started ?? '',
+      health: seen.health,
+      problems: seen.problems,
+      log: isSound ? [] : logTail(this.folder),
+      requests: answer?.requests ?? {},
+    };
   }
 
   /**
@@ -104,9 +116,23 @@ export class Session implements AsyncDisposable {
    *
    * @throws SessionError the daemon is gone or does not answer.
    */
-  // eslint-disable-next-line require-yield
-  async *diff(_options: { paths?: string[] } = {}): AsyncIterableIterator<Change> {
-    throw new Error('not yet');
+  async *diff(options: { paths?: HostPath[] } = {}): AsyncIterableIterator<Change> {
+    using control = await Control.open(this.folder, ANSWER_MS);
+    this.#flush();
+    const wanted = (options.paths ?? []).map(fromRoot);
+    const changes: Change[] = [];
+    for (let from = 0; ;) {
+      const part = await control.call<{ changes: Change[]; done: boolean }>(
+        'diff',
+        { from },
+        DIFF_MS,
+      );
+      from += part.changes.length;
+      changes.push(...part.changes.filter(({ path }) => isWithin(path, wanted)));
+      if (part.done || part.changes.length === 0) break;
+    }
+    changes.sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : 0));
+    yield* changes;
   }
 
   /**
@@ -114,8 +140,14 @@ export class Session implements AsyncDisposable {
    *
    * @throws BusyError processes other than this one and its parents hold the mount, and `lazy` is not set.
    */
-  async lock(_options: { lazy?: boolean } = {}): Promise<LockResult> {
-    throw new Error('not yet');
+  async lock(options: { lazy?: boolean } = {}): Promise<LockResult> {
+    if (!existsSync(this.folder)) {
+      throw new SessionError(
+        `session ${this.name} has ended`,
+        'see what there is: ostree-ts status',
+      );
+    }
+    return lock(this.folder, this.name, options.lazy ?? false);
   }
 
   /**
@@ -123,11 +155,71 @@ export class Session implements AsyncDisposable {
    * it meanwhile.
    */
   async ended(): Promise<void> {
-    throw new Error('not yet');
+    if (this.#keeper === undefined) {
+      const daemon = readState(this.folder)?.daemon;
+      if (daemon === undefined) return;
+      while (isAlive(daemon)) await sleep(POLL_MS);
+      return;
+    }
+    const keeper = this.#keeper;
+    const stop = () => {
+      this.lock({ lazy: true }).catch(() => keeper.kill('SIGTERM'));
+    };
+    process.on('SIGINT', stop);
+    process.on('SIGTERM', stop);
+    try {
+      if (keeper.exitCode === null && keeper.signalCode === null) {
+        await new Promise((resolve) => keeper.once('exit', resolve));
+      }
+    } finally {
+      process.off('SIGINT', stop);
+      process.off('SIGTERM', stop);
+    }
   }
 
-  /** Ends the session at once, as `lock({ lazy: true })`. */
+  /** Ends the session at once, as `lock({ lazy: true })`; nothing when it has ended already. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.lock({ lazy: true });
+    if (existsSync(this.folder)) await this.lock({ lazy: true });
   }
+
+  /**
+   * Stores into mapped pages are in the kernel until it writes them out: has it do so. The daemon has just answered, so
+   * this does not wait for ever.
+   */
+  #flush(): void {
+    const device = readState(this.folder)?.device;
+    if (this.#record === undefined || device === undefined) return;
+    let fd: number;
+    try {
+      fd = openPlace(this.#record.mountpoint);
+    } catch {
+      return;
+    }
+    const stat = new Float64Array(STAT_FIELDS);
+    native.statx(fd, '', AT_EMPTY_PATH | AT_STATX_DONT_SYNC, stat);
+    native.close(fd);
+    // In another namespace, or covered, it cannot be reached; the pages are then written when they are.
+    if (`${stat[STAT.DEV_MAJOR]}:${stat[STAT.DEV_MINOR]}` !== device) return;
+    // O_RDONLY | O_DIRECTORY: syncfs(2) wants a descriptor that is open.
+    const root = native.open(this.#record.mountpoint, 0o200000, 0);
+    if (root < 0) return;
+    native.syncfs(root);
+    native.close(root);
+  }
+}
+
+/** A path of the mount as a byte string with a slash in front and none behind. */
+function fromRoot(path: HostPath): ByteString {
+  const bytes = (typeof path === 'string' ? Buffer.from(path, 'utf8') : path).toString('latin1');
+  return `/${bytes
+    .split('/')
+    .filter((part) => part !== '' && part !== '.')
+    .join('/')}`;
+}
+
+function isWithin(path: ByteString, wanted: ByteString[]): boolean {
+  return (
+    wanted.length === 0 ||
+    wanted.some((root) => root === '/' || path === root || path.startsWith(`${root}/`))
+  );
 }

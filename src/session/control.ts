@@ -1,0 +1,192 @@
+/**
+ * The socket between commands and a daemon, both ends. One JSON object a line: the daemon greets, then answers each
+ * question with its id. Unknown calls are refused and unknown keys ignored, so that old and new understand each other.
+ *
+ *   daemon   {"protocol":1,"name":"usr","pid":12}
+ *   command  {"id":1,"call":"status","args":{}}
+ *   daemon   {"id":1,"result":{...}}   or   {"id":1,"error":"why"}
+ */
+import { closeSync, constants, openSync } from 'node:fs';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { SessionError } from '../errors.ts';
+
+/** Raised when an older side would misunderstand; listing and ending sessions work whatever the number. */
+export const PROTOCOL = 1;
+/** Of the socket, in the session's folder. */
+export const SOCKET_NAME = 'control';
+
+/** A line of a command is a call's name and a few numbers; what is longer is no command of ours. */
+const QUESTION_BYTES = 64 * 1024;
+const CONNECTIONS = 16;
+
+export interface Greeting {
+  protocol: number;
+  name: string;
+  pid: number;
+}
+
+interface Question {
+  id: number;
+  call: string;
+  args: unknown;
+}
+
+export type Answer = (call: string, args: unknown) => Promise<unknown>;
+
+/** The daemon's end. Rejects when it cannot listen; the socket is its maker's alone by the folder's mode and the umask. */
+export function serve(path: string, greeting: Greeting, answer: Answer): Promise<Server> {
+  const server = createServer((socket) => {
+    socket.on('error', () => socket.destroy());
+    socket.write(`${JSON.stringify(greeting)}\n`);
+    readLines(socket, QUESTION_BYTES, (line) => {
+      const question = parse(line) as Question | undefined;
+      if (typeof question?.id !== 'number' || typeof question.call !== 'string') {
+        socket.destroy();
+        return;
+      }
+      answer(question.call, question.args).then(
+        (result) => socket.write(`${JSON.stringify({ id: question.id, result })}\n`),
+        (error: unknown) => {
+          const message = error instanceof Error ? error.message : String(error);
+          socket.write(`${JSON.stringify({ id: question.id, error: message })}\n`);
+        },
+      );
+    });
+  });
+  server.maxConnections = CONNECTIONS;
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(path, () => resolve(server));
+  });
+}
+
+/** A command's end of one connection. */
+export class Control implements Disposable {
+  readonly greeting: Greeting;
+  readonly #socket: Socket;
+  readonly #waiting = new Map<
+    number,
+    { resolve(result: unknown): void; reject(error: Error): void }
+  >();
+  #nextId = 1;
+
+  private constructor(socket: Socket, greeting: Greeting) {
+    this.#socket = socket;
+    this.greeting = greeting;
+  }
+
+  /**
+   * Connects to the daemon of the session in `folder`.
+   *
+   * @throws SessionError nobody listens, or nobody greets within `timeoutMs`.
+   */
+  static async open(folder: string, timeoutMs: number): Promise<Control> {
+    // Through the folder's descriptor, since the path of a socket may not be longer than 107 bytes.
+    const fd = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY);
+    const socket = connect(join('/proc/self/fd', String(fd), SOCKET_NAME));
+    let control: Control | undefined;
+    try {
+      return await new Promise<Control>((resolve, reject) => {
+        const timer = setTimeout(
+          () => reject(new SessionError('the daemon does not answer')),
+          timeoutMs,
+        );
+        const fail = (why: string) => {
+          clearTimeout(timer);
+          const error = new SessionError(why);
+          reject(error);
+          if (control !== undefined) control.#fail(error);
+        };
+        socket.on('error', (error) => fail(`the daemon cannot be reached: ${error.message}`));
+        socket.on('close', () => fail('the daemon has gone'));
+        // The daemon is our own, and a line of changes may be long.
+        readLines(socket, Infinity, (line) => {
+          const message = parse(line);
+          if (control !== undefined) {
+            control.#receive(message as { id: number; result?: unknown; error?: string });
+            return;
+          }
+          clearTimeout(timer);
+          control = new Control(socket, message as Greeting);
+          resolve(control);
+        });
+      });
+    } catch (error) {
+      socket.destroy();
+      throw error;
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  /** @throws SessionError the daemon refuses, goes away, or does not answer within `timeoutMs`. */
+  call<T>(call: string, args: unknown, timeoutMs: number): Promise<T> {
+    const id = this.#nextId++;
+    return new Promise<T>((resolve, reject) => {
+      const done = () => {
+        clearTimeout(timer);
+        this.#waiting.delete(id);
+      };
+      const timer = setTimeout(() => {
+        done();
+        reject(new SessionError('the daemon does not answer'));
+      }, timeoutMs);
+      this.#waiting.set(id, {
+        resolve: (result) => {
+          done();
+          resolve(result as T);
+        },
+        reject: (error) => {
+          done();
+          reject(error);
+        },
+      });
+      this.#socket.write(`${JSON.stringify({ id, call, args })}\n`);
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#socket.destroy();
+  }
+
+  #receive(message: { id: number; result?: unknown; error?: string } | undefined): void {
+    const waiting = message === undefined ? undefined : this.#waiting.get(message.id);
+    if (message === undefined || waiting === undefined) return;
+    if (message.error === undefined) waiting.resolve(message.result);
+    else waiting.reject(new SessionError(message.error));
+  }
+
+  #fail(error: Error): void {
+    for (const waiting of this.#waiting.values()) waiting.reject(error);
+  }
+}
+
+/** Calls `take` with each whole line of a socket; ends the connection when a line is longer than `limit`. */
+export function readLines(socket: Socket, limit: number, take: (line: string) => void): void {
+  const parts: string[] = [];
+  let length = 0;
+  socket.setEncoding('utf8');
+  socket.on('data', (chunk: string) => {
+    let rest = chunk;
+    for (let end = rest.indexOf('\n'); end >= 0; end = rest.indexOf('\n')) {
+      parts.push(rest.slice(0, end));
+      rest = rest.slice(end + 1);
+      take(parts.join(''));
+      parts.length = 0;
+      length = 0;
+    }
+    if (rest !== '') parts.push(rest);
+    length += rest.length;
+    if (length > limit) socket.destroy();
+  });
+}
+
+function parse(line: string): unknown {
+  try {
+    const value: unknown = JSON.parse(line);
+    return typeof value === 'object' && value !== null ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}

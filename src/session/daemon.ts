@@ -1,0 +1,232 @@
+/**
+ * The daemon of one session: a program of its own, started by the keeper. This thread is control (keeper, socket,
+ * signals, log); the worker thread is the filesystem.
+ *
+ * Everything is loaded before `ready` is said. From then on no path is opened, no module loaded and no process started:
+ * what they would need may lie under the very mount that is served. For root the process has no path left to open.
+ */
+import { writeSync } from 'node:fs';
+import { Socket } from 'node:net';
+import { Worker } from 'node:worker_threads';
+import { describe, Log } from '../log.ts';
+import { native } from '../native.ts';
+import { PROTOCOL, readLines, serve, SOCKET_NAME } from './control.ts';
+
+/** What the launcher tells, as JSON in the only argument. */
+export interface DaemonOptions {
+  name: string;
+  /** How many directories, from descriptor FIRST_LOWER on, topmost first. */
+  lowers: number;
+  links: 'shared' | 'separate';
+  limitBytes: number;
+  readonly: boolean;
+  /** There is a mount namespace of our own to be emptied. */
+  isolated: boolean;
+  /** URL of the worker's module. */
+  worker: string;
+}
+
+/** Descriptors as the keeper hands them on. */
+const LOG = 2;
+const KEEPER = 3;
+const PACKETS = 4;
+const ARENA = 5;
+const FOLDER = 6;
+const FIRST_LOWER = 7;
+
+/** How long a question to the worker may take before its asker is told so. */
+const WORKER_MS = 30_000;
+
+interface WorkerMessage {
+  /** `ready`, `ended`, or `log` with `message`; absent in an answer. */
+  type?: string;
+  message?: string;
+  id?: number;
+  result?: unknown;
+  error?: string;
+}
+
+const log = new Log(LOG);
+
+class Daemon {
+  readonly #options: DaemonOptions;
+  readonly #keeper: Socket;
+  readonly #worker: Worker;
+  readonly #wakeFd: number;
+  readonly #asked = new Map<
+    number,
+    { resolve(result: unknown): void; reject(error: Error): void }
+  >();
+  readonly #warned = new Set<string>();
+  readonly #unmounts: { resolve(): void; reject(error: Error): void }[] = [];
+  #nextId = 1;
+  #isGuarded = true;
+
+  constructor(options: DaemonOptions) {
+    this.#options = options;
+    this.#keeper = new Socket({ fd: KEEPER, readable: true, writable: true });
+    this.#wakeFd = native.eventfd();
+    this.#worker = new Worker(new URL(options.worker), {
+      workerData: {
+        lowers: Array.from({ length: options.lowers }, (_, index) => ({
+          kind: 'directory',
+          fd: FIRST_LOWER + index,
+        })),
+        links: options.links,
+        arenaFd: ARENA,
+        limitBytes: options.limitBytes,
+        wakeFd: this.#wakeFd,
+        readonly: options.readonly,
+      },
+    });
+    this.#worker.on('message', (message: WorkerMessage) => this.#fromWorker(message));
+    this.#worker.on('error', (error) => this.#die(`the filesystem failed: ${describe(error)}`));
+    this.#worker.on('exit', (code) => this.#die(`the filesystem ended with code ${code}`));
+    readLines(this.#keeper, Infinity, (line) => this.#fromKeeper(line));
+    this.#keeper.on('error', () => {});
+    this.#keeper.on('close', () => {
+      this.#isGuarded = false;
+      log.write('the keeper has gone: nobody unmounts when this process dies');
+      for (const waiting of this.#unmounts.splice(0))
+        waiting.reject(new Error('the keeper has gone'));
+    });
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
+      process.on(signal, () => {
+        log.write(signal);
+        this.#unmount().catch((error: unknown) => log.write(describe(error)));
+      });
+    }
+  }
+
+  #fromWorker(message: WorkerMessage): void {
+    switch (message.type) {
+      case 'ready':
+        this.#getReady().catch((error: unknown) => this.#die(describe(error)));
+        return;
+      case 'ended':
+        this.#exit(0);
+        return;
+      case 'log':
+        log.write(message.message ?? '');
+        return;
+    }
+    const asker = this.#asked.get(message.id ?? 0);
+    if (asker === undefined) return;
+    this.#asked.delete(message.id ?? 0);
+    if (message.error === undefined) asker.resolve(message.result);
+    else asker.reject(new Error(message.error));
+  }
+
+  /** The worker has loaded everything: listens, leaves every path behind, and asks to be mounted. */
+  async #getReady(): Promise<void> {
+    const greeting = { protocol: PROTOCOL, name: this.#options.name, pid: process.pid };
+    // Through the folder's descriptor: its path may be too long for a socket.
+    await serve(`/proc/self/fd/${FOLDER}/${SOCKET_NAME}`, greeting, (call, args) =>
+      this.#answer(call, args),
+    );
+    native.close(FOLDER);
+    native.mlockall();
+    if (this.#options.isolated) {
+      const left = native.enterEmptyRoot();
+      if (left < 0) throw new Error(`cannot leave the mounts behind: errno ${-left}`);
+    }
+    this.#keeper.write('ready\n');
+  }
+
+  #fromKeeper(line: string): void {
+    if (line === 'mounted') {
+      // The device was sent before this line, so this does not wait.
+      const message = native.receiveMessage(PACKETS);
+      if (typeof message === 'number' || message.fd < 0) {
+        this.#die('no device came from the keeper');
+        return;
+      }
+      native.close(PACKETS);
+      // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
+      this.#worker.postMessage({ type: 'serve', device: message.fd });
+    } else if (line === 'detached') {
+      log.write('unmounted; serving until the last file is closed');
+      for (const waiting of this.#unmounts.splice(0)) waiting.resolve();
+    } else if (line.startsWith('stays ')) {
+      const error = new Error(`cannot unmount: ${line.slice('stays '.length)}`);
+      for (const waiting of this.#unmounts.splice(0)) waiting.reject(error);
+    }
+  }
+
+  async #answer(call: string, args: unknown): Promise<unknown> {
+    switch (call) {
+      case 'status': {
+        const status = (await this.#ask('status', args)) as { warnings?: string[] };
+        for (const warning of status.warnings ?? []) {
+          if (this.#warned.has(warning)) continue;
+          this.#warned.add(warning);
+          log.write(warning);
+        }
+        return { ...status, isGuarded: this.#isGuarded };
+      }
+      case 'diff':
+        return this.#ask('diff', args);
+      case 'unmount':
+        return this.#unmount();
+      default:
+        throw new Error(`this daemon knows no '${call}'`);
+    }
+  }
+
+  /** Asks the worker, which looks up between two requests of the kernel. */
+  #ask(call: string, args: unknown): Promise<unknown> {
+    const id = this.#nextId++;
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.#asked.delete(id);
+        reject(new Error('the filesystem does not answer'));
+      }, WORKER_MS);
+      const settle = (finish: () => void) => {
+        clearTimeout(timer);
+        finish();
+      };
+      this.#asked.set(id, {
+        resolve: (result) => settle(() => resolve(result)),
+        reject: (error) => settle(() => reject(error)),
+      });
+      // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
+      this.#worker.postMessage({ id, call, args });
+      native.wake(this.#wakeFd);
+    });
+  }
+
+  /** Asks the keeper, the only one who can. */
+  #unmount(): Promise<void> {
+    if (!this.#isGuarded) return Promise.reject(new Error('the keeper has gone'));
+    return new Promise((resolve, reject) => {
+      this.#unmounts.push({ resolve, reject });
+      this.#keeper.write('unmount\n');
+    });
+  }
+
+  #die(why: string): never {
+    log.write(why);
+    try {
+      // Tells the launcher, when it still waits.
+      writeSync(KEEPER, `failed ${why.replaceAll('\n', ' ').slice(0, 200)}\n`);
+    } catch {
+      // The keeper has gone, or is told by our end.
+    }
+    return this.#exit(1);
+  }
+
+  /** An exit joins the worker, which may be waiting for a request. */
+  #exit(code: number): never {
+    native.wake(this.#wakeFd);
+    process.exit(code);
+  }
+}
+
+process.on('uncaughtException', (error) => {
+  log.write(describe(error));
+  process.exit(1);
+});
+const options = JSON.parse(process.argv[2] ?? '{}') as DaemonOptions;
+process.title = `ostree-ts: session ${options.name}`;
+// Held by what it listens to.
+void new Daemon(options);

@@ -1,0 +1,195 @@
+/** Ends sessions, living and dead. */
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { SessionError } from '../errors.ts';
+import { native } from '../native.ts';
+import { findFusermount, hostPath, shown } from './checks.ts';
+import { Control } from './control.ts';
+import { describeHolders, findHolders, type Holder } from './holders.ts';
+import { type Mount, readMounts } from './mountinfo.ts';
+import { isAlive, selfAndAncestors, signal } from './processes.ts';
+import { release } from './registry.ts';
+import { ANSWER_MS, inspect, type Inspection } from './status.ts';
+
+const MNT_DETACH = 2;
+const UMOUNT_NOFOLLOW = 8;
+/** How long the daemon may take to end once nothing holds the mount. */
+const DRAIN_MS = 10_000;
+const POLL_MS = 10;
+
+export interface LockResult {
+  name: string;
+  mountpoint: string;
+  /** Paths thrown away; `null` when the daemon could not be asked. */
+  changes: number | null;
+  /** Bytes thrown away; `null` when the daemon could not be asked. */
+  used: number | null;
+  /** The base is visible again, but the daemon serves on until the last holder has ended. */
+  draining: boolean;
+  /** Who still holds it when `draining`. */
+  holders: Holder[];
+  /** What was found wrong and cleaned up, one line each. */
+  found: string[];
+}
+
+/** Processes hold the mount, and `lazy` was not asked for. */
+export class BusyError extends SessionError {
+  override readonly name: string = 'BusyError';
+  readonly holders: Holder[];
+
+  constructor(session: string, holders: Holder[]) {
+    super(
+      `session ${session} is in use: ${describeHolders(holders)}`,
+      'end what uses it, or give the base back now and let them finish: --lazy',
+    );
+    this.holders = holders;
+  }
+}
+
+/**
+ * Ends the session in `folder`. This process and its parents do not count as holders: they may run from the tree.
+ *
+ * @throws BusyError others hold it, and `lazy` is false. SessionError it cannot be unmounted, or is just starting.
+ */
+export async function lock(folder: string, name: string, lazy: boolean): Promise<LockResult> {
+  const seen = await inspect(folder);
+  const result: LockResult = {
+    name,
+    mountpoint: shown(seen.record?.mountpoint ?? ''),
+    changes: seen.answer?.changes ?? null,
+    used: seen.answer?.used ?? null,
+    draining: false,
+    holders: [],
+    found: seen.problems,
+  };
+  if (seen.health === 'starting') {
+    throw new SessionError(`session ${name} is just starting`, 'try again in a moment');
+  }
+  if (seen.health === 'dead') {
+    await bury(folder, seen, result);
+    return result;
+  }
+  const holders = findHolders(seen.state?.device ?? '', seen.home);
+  const family = selfAndAncestors();
+  const others = holders.filter(({ pid }) => !family.has(pid));
+  if (others.length > 0 && !lazy && seen.mounts.length > 0) throw new BusyError(name, others);
+  if (seen.mounts.length > 0) await detach(folder, seen);
+  if (seen.health === 'hung') await killHung(seen, result);
+  await drain(folder, seen, holders.length > 0, result);
+  return result;
+}
+
+/** Cleans up after a daemon that has gone. */
+async function bury(folder: string, seen: Inspection, result: LockResult): Promise<void> {
+  // A keeper that lives is about to do this itself.
+  await until(() => seen.state === undefined || !isAlive(seen.state.keeper), 2000);
+  const failed = unmountHere(seen.state?.device ?? '');
+  if (failed !== undefined) throw failed;
+  if (seen.mounts.length > 0 && seen.home !== 'self') {
+    result.found.push('it was mounted in another mount namespace, where a dead mount may be left');
+  }
+  release(folder);
+}
+
+/** Takes the mount away, by whoever can. */
+async function detach(folder: string, seen: Inspection): Promise<void> {
+  const device = seen.state?.device ?? '';
+  const isGone = () => {
+    try {
+      return !readMounts(seen.home).some((mount) => mount.device === device);
+    } catch {
+      return true;
+    }
+  };
+  if (seen.isKeeperAlive) {
+    let why: unknown;
+    try {
+      using control = await Control.open(folder, ANSWER_MS);
+      await control.call('unmount', {}, ANSWER_MS);
+    } catch (error) {
+      why = error;
+      if (!isGone() && seen.state !== undefined) signal(seen.state.keeper, 'SIGTERM');
+    }
+    if (await until(isGone, ANSWER_MS)) return;
+    throw new SessionError(
+      `cannot unmount ${seen.mounts.map((mount) => shown(mount.path)).join(', ')}`,
+      why instanceof Error ? why.message : 'see the log: ostree-ts status',
+      { cause: why },
+    );
+  }
+  const failed = unmountHere(device);
+  if (failed !== undefined) throw failed;
+}
+
+/** Detaches every mount of a device in this namespace. @returns what forbids it. */
+function unmountHere(device: string): SessionError | undefined {
+  const isOurs = (mount: Mount) => mount.device === device && mount.type.startsWith('fuse');
+  // Bind mounts of it, and what lies on top of it, take a turn each.
+  for (let turn = 0; turn < 64; turn++) {
+    const mount = readMounts().findLast(isOurs);
+    if (mount === undefined) return undefined;
+    const why = unmountOne(mount);
+    if (why !== undefined) {
+      return new SessionError(
+        `cannot unmount ${shown(mount.path)}: ${why}`,
+        `try: umount -l ${shown(mount.path)}`,
+      );
+    }
+  }
+  return new SessionError('the mount does not go away', 'see findmnt -t fuse.ostree-ts');
+}
+
+function unmountOne(mount: Mount): string | undefined {
+  if (process.getuid?.() === 0) {
+    const result = native.umount2(mount.path, MNT_DETACH | UMOUNT_NOFOLLOW);
+    return result < 0 ? `errno ${-result}` : undefined;
+  }
+  const { status, stderr, error } = spawnSync(
+    findFusermount() ?? 'fusermount3',
+    ['-u', '-z', '--', hostPath(mount.path).toString('utf8')],
+    { encoding: 'utf8', timeout: ANSWER_MS },
+  );
+  return status === 0 ? undefined : (error?.message ?? stderr.trim());
+}
+
+/** A daemon that does not answer will not drain either. */
+async function killHung(seen: Inspection, result: LockResult): Promise<void> {
+  const daemon = seen.state?.daemon;
+  if (daemon === undefined || !isAlive(daemon)) return;
+  signal(daemon, 'SIGKILL');
+  result.found.push('the daemon did not answer and was killed');
+  await until(() => !isAlive(daemon), ANSWER_MS);
+}
+
+/** Waits until the daemon has gone and the folder with it; no longer than a moment when somebody still holds files. */
+async function drain(
+  folder: string,
+  seen: Inspection,
+  isHeld: boolean,
+  result: LockResult,
+): Promise<void> {
+  const { state } = seen;
+  const hasEnded = () =>
+    !existsSync(folder) ||
+    (state !== undefined && !isAlive(state.daemon) && !isAlive(state.keeper));
+  if (await until(hasEnded, isHeld ? POLL_MS : DRAIN_MS)) {
+    // A keeper removes it; without one, or with a daemon that failed at the very end, we do.
+    release(folder);
+    return;
+  }
+  result.draining = true;
+  const family = selfAndAncestors();
+  result.holders = findHolders(state?.device ?? '', 'self').filter(
+    ({ pid }) => pid !== process.pid || family.size === 1,
+  );
+}
+
+async function until(isTrue: () => boolean, timeoutMs: number): Promise<boolean> {
+  const end = Date.now() + timeoutMs;
+  while (!isTrue()) {
+    if (Date.now() > end) return false;
+    await sleep(POLL_MS);
+  }
+  return true;
+}

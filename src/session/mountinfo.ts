@@ -1,0 +1,68 @@
+/** What is mounted, as /proc/PID/mountinfo tells it. Byte strings throughout. See proc_pid_mountinfo(5). */
+import { readFileSync } from 'node:fs';
+import type { ByteString } from '../native.ts';
+
+/** As our mounts are called there. */
+export const MOUNT_TYPE = 'fuse.ostree-ts';
+
+export interface Mount {
+  id: number;
+  parent: number;
+  /** `major:minor`. */
+  device: string;
+  path: ByteString;
+  /** What is mounted: for a session, its name. */
+  source: ByteString;
+  type: string;
+  /** Mounts and unmounts of another namespace reach the directory above this mount. */
+  isPropagated: boolean;
+}
+
+/**
+ * Mounts of the namespace of `pid`, in the order they were made: the last one of a path is the one that is seen.
+ *
+ * @throws the system's error when there is no such process, or none that we may ask.
+ */
+export function readMounts(pid: number | 'self' = 'self'): Mount[] {
+  return parseMounts(readFileSync(`/proc/${pid}/mountinfo`, 'latin1'));
+}
+
+export function parseMounts(text: string): Mount[] {
+  const mounts: Mount[] = [];
+  const shared = new Set<number>();
+  for (const line of text.split('\n')) {
+    const [before = '', after = ''] = line.split(' - ', 2);
+    const [id, parent, device, , path, , ...optional] = before.split(' ');
+    const [type, source] = after.split(' ');
+    if (path === undefined || source === undefined || type === undefined) continue;
+    if (optional.some((field) => /^(shared|master):/.test(field))) shared.add(Number(id));
+    mounts.push({
+      id: Number(id),
+      parent: Number(parent),
+      device: device ?? '',
+      path: unescape(path),
+      source: unescape(source),
+      type,
+      isPropagated: shared.has(Number(parent)),
+    });
+  }
+  return mounts;
+}
+
+/** The mount that is seen at exactly this path, if it is a mountpoint. */
+export function topmostAt(mounts: Mount[], path: ByteString): Mount | undefined {
+  return mounts.findLast((mount) => mount.path === path);
+}
+
+/** Mounts at paths below this one. */
+export function below(mounts: Mount[], path: ByteString): Mount[] {
+  const prefix = path === '/' ? '/' : `${path}/`;
+  return mounts.filter((mount) => mount.path.startsWith(prefix) && mount.path !== path);
+}
+
+/** Space, tab, newline, backslash and '#' are written as a backslash and three octal digits. */
+function unescape(text: string): ByteString {
+  return text.replaceAll(/\\([0-3][0-7]{2})/g, (_, octal: string) =>
+    String.fromCharCode(Number.parseInt(octal, 8)),
+  );
+}

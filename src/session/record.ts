@@ -1,0 +1,107 @@
+/**
+ * What a session's folder says about it: `record.json`, written by the launcher before anything starts, and `state`,
+ * written by the keeper whenever something changes. Both are only read here as claims; `status` looks at the world.
+ */
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { ByteString } from '../native.ts';
+import type { ProcessId } from './processes.ts';
+
+/** Written once. Paths are byte strings. */
+export interface SessionRecord {
+  version: 1;
+  name: string;
+  /** Topmost first. */
+  source: ByteString[];
+  mountpoint: ByteString;
+  mode: 'directory';
+  upper: 'memory';
+  links: 'shared' | 'separate';
+  limitBytes: number;
+  /** ISO 8601, UTC. */
+  started: string;
+  launcher: ProcessId;
+}
+
+/** What only the keeper knows. */
+export interface SessionState {
+  keeper: ProcessId;
+  daemon: ProcessId;
+  /** `major:minor` of the mounted filesystem; `0:0` before it is mounted. */
+  device: string;
+  mountId: number;
+  phase: 'starting' | 'serving' | 'detached';
+  /** How the daemon ended, when it should not have. */
+  ended?: { how: 'signal' | 'exit'; code: number; time: Date };
+}
+
+const RECORD = 'record.json';
+const STATE = 'state';
+
+export function writeRecord(folder: string, record: SessionRecord): void {
+  const path = join(folder, RECORD);
+  writeFileSync(`${path}.new`, `${JSON.stringify(record)}\n`, { mode: 0o600 });
+  renameSync(`${path}.new`, path);
+}
+
+/** `undefined` when there is none, or one that makes no sense. */
+export function readRecord(folder: string): SessionRecord | undefined {
+  let value: Partial<Record<keyof SessionRecord, unknown>>;
+  try {
+    value = JSON.parse(readFileSync(join(folder, RECORD), 'utf8')) as typeof value;
+  } catch {
+    return undefined;
+  }
+  const launcher = value?.launcher as Partial<ProcessId> | undefined;
+  const isSound =
+    typeof value?.name === 'string' &&
+    Array.isArray(value.source) &&
+    value.source.every((path) => typeof path === 'string') &&
+    typeof value.mountpoint === 'string' &&
+    value.mountpoint.startsWith('/') &&
+    typeof value.limitBytes === 'number' &&
+    typeof value.started === 'string' &&
+    typeof launcher?.pid === 'number' &&
+    typeof launcher.start === 'number';
+  return isSound ? (value as SessionRecord) : undefined;
+}
+
+/** `undefined` when there is none, or one that makes no sense. */
+export function readState(folder: string): SessionState | undefined {
+  let text: string;
+  try {
+    text = readFileSync(join(folder, STATE), 'latin1');
+  } catch {
+    return undefined;
+  }
+  const values = new Map(
+    text.split('\n').map((line) => {
+      const [key = '', ...rest] = line.split(' ');
+      return [key, rest] as const;
+    }),
+  );
+  const keeper = processId(values.get('keeper'));
+  const daemon = processId(values.get('daemon'));
+  const device = values.get('device')?.[0] ?? '';
+  const phase = values.get('phase')?.[0];
+  if (keeper === undefined || daemon === undefined || !/^\d+:\d+$/.test(device)) return undefined;
+  if (phase !== 'starting' && phase !== 'serving' && phase !== 'detached') return undefined;
+  const [how, code, time] = values.get('ended') ?? [];
+  const mountId = Number(values.get('mount')?.[0] ?? -1);
+  return {
+    keeper,
+    daemon,
+    device,
+    mountId,
+    phase,
+    ...((how === 'signal' || how === 'exit') && {
+      ended: { how, code: Number(code), time: new Date(Number(time) * 1000) },
+    }),
+  };
+}
+
+function processId(values: string[] | undefined): ProcessId | undefined {
+  const [pid, start] = (values ?? []).map(Number);
+  if (pid === undefined || start === undefined || !Number.isSafeInteger(pid)) return undefined;
+  return { pid, start };
+}

@@ -1,0 +1,164 @@
+/** How a session is: its folder's claims, held against processes, mounts and the daemon's own answer. */
+import { readFileSync, readlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { shown } from './checks.ts';
+import { Control } from './control.ts';
+import { allNamespaces } from './holders.ts';
+import { type Mount, readMounts, topmostAt } from './mountinfo.ts';
+import { isAlive } from './processes.ts';
+import { readRecord, readState, type SessionRecord, type SessionState } from './record.ts';
+
+/** A daemon with work to do answers between two requests; a change of caches can keep it for a while. */
+export const ANSWER_MS = 5_000;
+const LOG_LINES = 10;
+
+/**
+ * How a session is:
+ * - `ok`: mounted, served, guarded;
+ * - `starting`: not mounted yet;
+ * - `unguarded`: its keeper is gone; it works, but nobody unmounts it when the daemon dies;
+ * - `draining`: no longer mounted; still served to the processes that hold files of it;
+ * - `hung`: the daemon lives but does not answer;
+ * - `dead`: the daemon is gone; `lock` cleans up.
+ */
+export type Health = 'ok' | 'starting' | 'unguarded' | 'draining' | 'hung' | 'dead';
+
+/** What the worker says of itself. */
+export interface WorkerStatus {
+  used: number;
+  limit: number;
+  changes: number;
+  requests: Record<string, number>;
+  taint?: string;
+  warnings: string[];
+}
+
+/** Everything that was seen of one session. */
+export interface Inspection {
+  record: SessionRecord | undefined;
+  state: SessionState | undefined;
+  health: Health;
+  problems: string[];
+  isKeeperAlive: boolean;
+  isDaemonAlive: boolean;
+  /** Where the session is mounted, in its own namespace. */
+  mounts: Mount[];
+  /** A process of that namespace. */
+  home: number | 'self';
+  answer: WorkerStatus | undefined;
+}
+
+/** Looks; never throws and never asks the mount. */
+export async function inspect(folder: string): Promise<Inspection> {
+  const record = readRecord(folder);
+  const state = readState(folder);
+  const isKeeperAlive = state !== undefined && isAlive(state.keeper);
+  const isDaemonAlive = state !== undefined && isAlive(state.daemon);
+  const where = findMounts(state, isKeeperAlive);
+  const seen = { record, state, isKeeperAlive, isDaemonAlive, ...where };
+  const answer = isDaemonAlive && state.phase !== 'starting' ? await ask(folder) : undefined;
+  const problems: string[] = [];
+  if (record === undefined) problems.push('its record is missing or damaged');
+  const health = judge({ ...seen, answer }, problems);
+  if (where.isElsewhere)
+    problems.push('it is mounted in another mount namespace, and not seen in this one');
+  if (answer?.taint !== undefined) problems.push(`a bug was met: ${answer.taint}`);
+  problems.push(...(answer?.warnings ?? []));
+  return { ...seen, answer, health, problems };
+}
+
+function judge(seen: Omit<Inspection, 'health' | 'problems'>, problems: string[]): Health {
+  const { record, state, isKeeperAlive, isDaemonAlive, mounts, answer } = seen;
+  if (state === undefined || state.phase === 'starting') {
+    if (
+      isKeeperAlive ||
+      (state === undefined && record !== undefined && isAlive(record.launcher))
+    ) {
+      return 'starting';
+    }
+    if (!isDaemonAlive) {
+      problems.push('it never came up, and the command that started it has gone');
+      return 'dead';
+    }
+  }
+  if (!isDaemonAlive) {
+    problems.push(howItEnded(state));
+    for (const mount of mounts) problems.push(`a dead mount is left at ${shown(mount.path)}`);
+    return 'dead';
+  }
+  if (answer === undefined) problems.push('the daemon does not answer');
+  if (!isKeeperAlive) problems.push('the keeper has gone: nobody unmounts it when the daemon dies');
+  if (mounts.length === 0 && state?.phase === 'serving')
+    problems.push('it was unmounted from outside');
+  if (answer === undefined) return 'hung';
+  if (mounts.length === 0) return 'draining';
+  return isKeeperAlive ? 'ok' : 'unguarded';
+}
+
+function howItEnded(state: SessionState | undefined): string {
+  const ended = state?.ended;
+  if (ended === undefined) return 'the daemon has gone';
+  const at = Number.isNaN(ended.time.valueOf()) ? '' : ` at ${ended.time.toISOString()}`;
+  return ended.how === 'signal'
+    ? `the daemon was killed by signal ${ended.code}${at}`
+    : `the daemon ended with exit code ${ended.code}${at}`;
+}
+
+/** The session's mounts in the keeper's namespace, or in ours, or in any other when neither shows them. */
+function findMounts(
+  state: SessionState | undefined,
+  isKeeperAlive: boolean,
+): { mounts: Mount[]; home: number | 'self'; isElsewhere: boolean } {
+  if (state === undefined || state.device === '0:0') {
+    return { mounts: [], home: 'self', isElsewhere: false };
+  }
+  const isOurs = (mount: Mount) => mount.device === state.device && mount.type.startsWith('fuse');
+  const here = readMounts().filter(isOurs);
+  const isVisible = here.length > 0;
+  if (isKeeperAlive) {
+    try {
+      const { pid } = state.keeper;
+      const mounts = readMounts(pid).filter(isOurs);
+      const isElsewhere =
+        mounts.length > 0 && namespaceOf(pid) !== namespaceOf('self') && !isVisible;
+      return { mounts, home: pid, isElsewhere };
+    } catch {
+      // It has ended this moment.
+    }
+  }
+  if (isVisible) return { mounts: here, home: 'self', isElsewhere: false };
+  for (const { pid, mounts } of allNamespaces()) {
+    const there = mounts.filter(isOurs);
+    if (there.length > 0) return { mounts: there, home: pid, isElsewhere: true };
+  }
+  return { mounts: [], home: 'self', isElsewhere: false };
+}
+
+function namespaceOf(pid: number | 'self'): string {
+  return readlinkSync(`/proc/${pid}/ns/mnt`);
+}
+
+async function ask(folder: string): Promise<WorkerStatus | undefined> {
+  try {
+    using control = await Control.open(folder, ANSWER_MS);
+    return await control.call<WorkerStatus>('status', {}, ANSWER_MS);
+  } catch {
+    return undefined;
+  }
+}
+
+/** The last lines of a session's log. */
+export function logTail(folder: string): string[] {
+  try {
+    const lines = readFileSync(join(folder, 'log'), 'utf8').trimEnd().split('\n');
+    return lines.filter((line) => line !== '').slice(-LOG_LINES);
+  } catch {
+    return [];
+  }
+}
+
+/** Whether something else is mounted over the session, so that nobody sees it. */
+export function isCovered(mounts: Mount[], mountpoint: string, device: string): boolean {
+  const top = topmostAt(mounts, mountpoint);
+  return top !== undefined && top.device !== device;
+}
