@@ -1,10 +1,10 @@
 import test from 'ava';
 import type { ExecutionContext } from 'ava';
 import { byteString, decodeArguments, hostPath, mountPath, splitSource } from '../src/cli/bytes.ts';
-import type { Library } from '../src/cli/context.ts';
+import type { AnySession, Library } from '../src/cli/context.ts';
 import { displayAge, displayBytes, displayName, painter } from '../src/cli/output.ts';
 import { run } from '../src/cli/program.ts';
-import { BusyError, Session, SessionError, UsageError } from '../src/index.ts';
+import { BusyError, SessionError, UsageError } from '../src/index.ts';
 import type { Change, Finding, LockResult, SessionStatus, UnlockOptions } from '../src/index.ts';
 
 const STATUS: SessionStatus = {
@@ -49,32 +49,35 @@ const LOCKED: LockResult = {
 };
 
 /** A session that does what it is told to. */
-class Pretended extends Session {
+class Pretended implements AnySession {
   readonly #status: SessionStatus;
   readonly #onLock: () => LockResult;
+  readonly name: string;
+  readonly mountpoint: string;
   asked: unknown;
 
   constructor(status: SessionStatus, onLock: () => LockResult = () => LOCKED) {
-    super(status.name, status.mountpoint);
+    this.name = status.name;
+    this.mountpoint = status.mountpoint;
     this.#status = status;
     this.#onLock = onLock;
   }
 
-  override async status(): Promise<SessionStatus> {
+  async status(): Promise<SessionStatus> {
     return this.#status;
   }
 
-  override async *diff(options: { paths?: string[] } = {}): AsyncIterableIterator<Change> {
+  async *diff(options: { paths?: string[] } = {}): AsyncIterableIterator<Change> {
     this.asked = options;
     yield* CHANGES;
   }
 
-  override async lock(options: { lazy?: boolean } = {}): Promise<LockResult> {
+  async lock(options: { lazy?: boolean } = {}): Promise<LockResult> {
     this.asked = options;
     return this.#onLock();
   }
 
-  override async ended(): Promise<void> {
+  async ended(): Promise<void> {
     this.asked = 'ended';
   }
 }
@@ -119,7 +122,7 @@ async function typed(
     doctor: async () => findings,
   };
   const code = await run(line, {
-    library,
+    library: async () => library,
     out: (text) => out.push(...text.split('\n')),
     err: (text) => err.push(...text.split('\n')),
     paint: painter(coloured),
@@ -260,19 +263,20 @@ test('lock --lazy says who holds the session still', async (t) => {
 });
 
 test('lock of a busy session lists the processes and exits with 1', async (t) => {
-  const holders = [{ pid: 7, name: 'bash', by: ['cwd'] }];
+  const holders = [{ pid: 7, name: 'bash', by: ['cwd', 'fd 3'] }];
+  const busy = new BusyError('usr', holders);
   const session = new Pretended(STATUS, () => {
-    throw new BusyError('/usr is in use by 1 process', 'end it, or use --lazy', holders);
+    throw busy;
   });
   t.deepEqual(await typed(['lock'], { sessions: [session] }), {
     code: 1,
     out: [],
-    err: ['ostree-ts: /usr is in use by 1 process', '  7 bash (cwd)', 'end it, or use --lazy'],
+    err: [`ostree-ts: ${busy.message}`, '  7 bash (cwd, fd 3)', busy.remedy ?? ''],
   });
   const { err } = await typed(['lock', '--json'], { sessions: [session] });
   t.deepEqual(JSON.parse(err.join('\n')), {
-    error: '/usr is in use by 1 process',
-    remedy: 'end it, or use --lazy',
+    error: busy.message,
+    remedy: busy.remedy,
     code: 1,
     holders,
   });

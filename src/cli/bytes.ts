@@ -3,7 +3,7 @@
  * kept here as Python keeps them (surrogateescape): byte 0x80 + n becomes the lone surrogate U+DC80 + n, which no text
  * holds.
  */
-import { UsageError } from '../index.ts';
+import { UsageError } from '../errors.ts';
 import type { HostPath } from '../index.ts';
 
 /** In a byte string (one char a byte): one character of valid UTF-8 as group 1, or one byte that is none as group 2. */

@@ -1,12 +1,24 @@
 /** What a command may touch. The program hands in the real things; a test passes its own. */
-import type * as library from '../index.ts';
+import type { Finding, Session, UnlockOptions } from '../index.ts';
 import type { Colour } from './output.ts';
 
+/** A session, as far as commands need it. */
+export type AnySession = Pick<
+  Session,
+  'name' | 'mountpoint' | 'status' | 'diff' | 'lock' | 'ended'
+>;
+
 /** The part of the library that commands call. */
-export type Library = Pick<typeof library, 'unlock' | 'listSessions' | 'findSession' | 'doctor'>;
+export interface Library {
+  unlock(options: UnlockOptions): Promise<AnySession>;
+  listSessions(): Promise<AnySession[]>;
+  findSession(nameOrMountpoint?: string): Promise<AnySession>;
+  doctor(): Promise<Finding[]>;
+}
 
 export interface Context {
-  library: Library;
+  /** Loads the library, and with it the addon, which may not fit; `--help` does without. */
+  library: () => Promise<Library>;
   /** One line, or several in one string, of data to stdout. */
   out: (line: string) => void;
   /** One line of words to stderr. */

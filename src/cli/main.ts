@@ -1,8 +1,9 @@
 #!/usr/bin/env node
 /** The program: hands the real streams, arguments and library to the command. */
 import { readFileSync } from 'node:fs';
-import * as library from '../index.ts';
+import { SessionError } from '../errors.ts';
 import { decodeArguments } from './bytes.ts';
+import type { Library } from './context.ts';
 import { painter } from './output.ts';
 import { run } from './program.ts';
 
@@ -34,6 +35,17 @@ function typedArguments(): string[] {
   return decodeArguments(readFileSync('/proc/self/cmdline'), args.length);
 }
 
+async function load(): Promise<Library> {
+  try {
+    return await import('../index.ts');
+  } catch (error) {
+    // The addon does not fit this system; the loader says why, and what to do.
+    throw new SessionError(error instanceof Error ? error.message : String(error), undefined, {
+      cause: error,
+    });
+  }
+}
+
 const noColour = (process.env['NO_COLOR'] ?? '') !== '';
 const out = new Lines(process.stdout);
 // A reader that has seen enough (`| head`) is no failure.
@@ -43,7 +55,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 });
 
 process.exitCode = await run(typedArguments(), {
-  library,
+  library: load,
   out: (line) => out.add(line),
   err: (line) => {
     out.flush();

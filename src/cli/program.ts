@@ -1,7 +1,8 @@
 /** The command: its table of subcommands, and how what goes wrong becomes words and an exit code. Only this file does that. */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
-import { BusyError, SessionError, UsageError } from '../index.ts';
+import { SessionError, UsageError } from '../errors.ts';
+import type { BusyError, Holder } from '../index.ts';
 import { diff } from './commands/diff.ts';
 import { doctor } from './commands/doctor.ts';
 import { lock } from './commands/lock.ts';
@@ -68,7 +69,7 @@ interface Failure {
   remedy?: string | undefined;
   code: number;
   /** Of a busy session: who holds it. */
-  holders?: BusyError['holders'];
+  holders?: Holder[];
 }
 
 /** Prints what went wrong: one line of what and why, one of remedy; with --json, one object. */
@@ -92,13 +93,13 @@ function report(error: unknown, args: string[], { err }: Context): number {
 
 function explain(error: unknown, args: string[]): Failure {
   if (error instanceof CommanderError) return explainUsage(error, args);
-  if (error instanceof BusyError) {
-    const { message, remedy, holders } = error;
-    return { message, remedy, code: EXIT.failed, holders };
-  }
   if (error instanceof SessionError) {
     const { message, remedy } = error;
-    return { message, remedy, code: error instanceof UsageError ? EXIT.misused : EXIT.failed };
+    const code = error instanceof UsageError ? EXIT.misused : EXIT.failed;
+    // By its shape: its class comes with the library, which may be the very thing that cannot be loaded.
+    return 'holders' in error
+      ? { message, remedy, code, holders: (error as BusyError).holders }
+      : { message, remedy, code };
   }
   const bug = error instanceof Error ? error : new Error(String(error));
   const isDebugging = process.env['OSTREE_TS_DEBUG'] !== undefined;

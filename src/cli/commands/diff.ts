@@ -1,8 +1,8 @@
 import { Command } from 'commander';
-import { SessionError } from '../../index.ts';
-import type { Change, Session } from '../../index.ts';
+import { SessionError } from '../../errors.ts';
+import type { Change } from '../../index.ts';
 import { mountPath } from '../bytes.ts';
-import type { Context, Library } from '../context.ts';
+import type { AnySession, Context, Library } from '../context.ts';
 import type { Colour } from '../output.ts';
 import { changeJson, displayBytes, displayName, isDirectory, isFile, table } from '../output.ts';
 
@@ -42,7 +42,7 @@ Examples:
   ostree-ts diff usr --exit-code --stat >/dev/null || echo changed`,
     )
     .action(async (first: string | undefined, rest: string[], options: Options) => {
-      const { session, paths } = await choose(context.library, first, rest);
+      const { session, paths } = await choose(await context.library(), first, rest);
       const changes = session.diff(paths.length === 0 ? {} : { paths: paths.map(mountPath) });
       const count = options.stat
         ? await printTotals(context, changes, options.json === true)
@@ -59,7 +59,7 @@ async function choose(
   library: Library,
   first: string | undefined,
   rest: string[],
-): Promise<{ session: Session; paths: string[] }> {
+): Promise<{ session: AnySession; paths: string[] }> {
   try {
     return { session: await library.findSession(first), paths: rest };
   } catch (error) {

@@ -26,8 +26,8 @@ Examples:
   ostree-ts doctor --json | jq 'select(.state != "ok")'`,
     )
     .action(async ({ json }: { json?: true }) => {
-      const { library, out, exitWith } = context;
-      const findings = await library.doctor();
+      const { out, exitWith } = context;
+      const findings = await (await context.library()).doctor();
       const lines =
         json === true ? findings.map((one) => JSON.stringify(one)) : show(context, findings);
       for (const line of lines) out(line);

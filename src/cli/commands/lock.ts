@@ -31,7 +31,8 @@ Examples:
   ostree-ts lock /usr --lazy   by mountpoint, at once`,
     )
     .action(async (name: string | undefined, { lazy, json }: Options) => {
-      const session = await context.library.findSession(name);
+      const library = await context.library();
+      const session = await library.findSession(name);
       const result = await session.lock(lazy === undefined ? {} : { lazy });
       if (json === true) {
         context.out(JSON.stringify(result));

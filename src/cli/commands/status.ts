@@ -36,7 +36,8 @@ Examples:
   ostree-ts status --json | jq .    for programs`,
     )
     .action(async (name: string | undefined, { json, stats }: Options) => {
-      const { library, out, err } = context;
+      const { out, err } = context;
+      const library = await context.library();
       const sessions =
         name === undefined ? await library.listSessions() : [await library.findSession(name)];
       const all = await Promise.all(sessions.map(async (session) => await session.status()));

@@ -1,6 +1,6 @@
 import { sep } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { SessionError } from '../../index.ts';
+import { SessionError } from '../../errors.ts';
 import type { SessionStatus, UnlockOptions } from '../../index.ts';
 import { hostPath, splitSource } from '../bytes.ts';
 import { warn } from '../context.ts';
@@ -88,7 +88,8 @@ async function start(
     ...(links === undefined ? {} : { links }),
     ...(foreground === undefined ? {} : { foreground }),
   };
-  const session = await context.library.unlock(options);
+  const library = await context.library();
+  const session = await library.unlock(options);
   const status = await session.status();
   if (json === true) context.out(statusJson(status, false));
   else describe(context, status);
