@@ -23,7 +23,10 @@ export const S_ISVTX = 0o1000;
 
 /** `struct stat`. A mutable record, filled by whoever is asked, so that a hot path allocates none. */
 export class Attr {
-  /** As stat(2) shows it; at most 2^53. */
+  /**
+   * As stat(2) shows it; at most 2^53, and constant while the layer lives. For a file that is no directory and has
+   * st_nlink above 1 it is its identity: equal for two names only if they are links of one file.
+   */
   ino = 0;
   /** Type and permission bits, as in `S_IFREG | 0o644`. */
   mode = 0;
@@ -89,10 +92,9 @@ export interface Entries {
   names: Name[];
   /** DT_* of each name. */
   types: Uint8Array;
+  /** What `Attr.ino` would be of each. */
+  inos: Float64Array;
 }
-
-/** What a lower directory entry is to the overlay above it. */
-export const WHITEOUT: unique symbol = Symbol('whiteout');
 
 /** A layer that is only read: a directory tree, or a commit in an OSTree repository. */
 export interface LowerLayer<Node extends object> {
@@ -130,15 +132,12 @@ export interface LowerLayer<Node extends object> {
   /** The next data (SEEK_DATA, 3) or hole (SEEK_HOLE, 4) at or after `offset`; ENXIO beyond the last. */
   seek(node: Node, offset: number, whence: number): number;
 
-  /** `undefined` when there is no such attribute. Names of the overlay's own bookkeeping are not hidden here. */
+  /** Whether a directory hides what lower layers have at its place. Always false for the bottom layer. */
+  isOpaque(dir: Node): boolean;
+
+  /** `undefined` when there is no such attribute; an overlay's own bookkeeping is not shown. */
   getxattr(node: Node, name: ByteString): Uint8Array | undefined;
   listxattr(node: Node): ByteString[];
-
-  /**
-   * The number that stands for this file while the layer lives: equal for two names only if they are links of one file
-   * (never, with separate links). At most 2^53.
-   */
-  identity(node: Node, attr: Attr): number;
 
   /** Ends the layer: closes what it holds. */
   close(): void;

@@ -206,7 +206,8 @@ export interface Filesystem {
 
   /** @returns `undefined` when there is no such attribute (ENODATA). @throws EOPNOTSUPP for a name no file may have. */
   getxattr(ino: number, name: Name): Uint8Array | undefined;
-  listxattr(ino: number): Name[];
+  /** trusted.* names are shown to root only, as on ext4. */
+  listxattr(ino: number, caller: Caller): Name[];
   /**
    * @param flags  XATTR_CREATE (1), XATTR_REPLACE (2).
    * @param clearSetgid  an ACL is being set by someone who may not keep setgid.

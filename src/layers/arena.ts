@@ -1,0 +1,107 @@
+/**
+ * The memory that file contents live in: one memfd, handed out in blocks of 4 KiB.
+ *
+ * Blocks are numbered from 1, so that 0 can mean "none" to whoever keeps them. Runs that are given back are used again
+ * first; when many are unused, their memory goes back to the system.
+ */
+import { check } from '../errors.ts';
+import type { Native } from '../native.ts';
+
+export const BLOCK_BYTES = 4096;
+
+const FALLOC_FL_KEEP_SIZE = 1;
+const FALLOC_FL_PUNCH_HOLE = 2;
+
+/** Given-back blocks that are kept as they are, ready for use; beyond these (64 MiB) all are punched out. */
+const DIRTY_BLOCKS_MAX = 16_384;
+
+interface Run {
+  start: number;
+  count: number;
+}
+
+export class Arena {
+  readonly fd: number;
+  readonly #native: Native;
+  #end = 1;
+  /** Given back and not yet punched: their old bytes are still there. */
+  #dirty: Run[] = [];
+  #dirtyBlocks = 0;
+  /** Given back and punched: they read as zeros. */
+  #clean: Run[] = [];
+  readonly #run: { start: number; count: number; zeroed: boolean } = {
+    start: 0,
+    count: 0,
+    zeroed: false,
+  };
+
+  constructor(native: Native, fd: number) {
+    this.#native = native;
+    this.fd = fd;
+  }
+
+  /** Where a block's bytes begin in `fd`. */
+  static offsetOf(block: number): number {
+    return block * BLOCK_BYTES;
+  }
+
+  /**
+   * Takes up to `wanted` blocks that lie in a row; the record is reused by the next call.
+   *
+   * @returns `zeroed` says whether they read as zeros; otherwise they hold old bytes that must be written over.
+   */
+  take(wanted: number): {
+    readonly start: number;
+    readonly count: number;
+    readonly zeroed: boolean;
+  } {
+    const runs = this.#dirty.length > 0 ? this.#dirty : this.#clean;
+    const last = runs.at(-1);
+    if (last === undefined) {
+      this.#run.start = this.#end;
+      this.#run.count = wanted;
+      this.#run.zeroed = true;
+      this.#end += wanted;
+      return this.#run;
+    }
+    const count = Math.min(wanted, last.count);
+    this.#run.start = last.start;
+    this.#run.count = count;
+    this.#run.zeroed = runs === this.#clean;
+    last.start += count;
+    last.count -= count;
+    if (last.count === 0) runs.pop();
+    if (runs === this.#dirty) this.#dirtyBlocks -= count;
+    return this.#run;
+  }
+
+  /** Gives blocks back. */
+  release(start: number, count: number): void {
+    const last = this.#dirty.at(-1);
+    if (last !== undefined && last.start + last.count === start) last.count += count;
+    else this.#dirty.push({ start, count });
+    this.#dirtyBlocks += count;
+    if (this.#dirtyBlocks > DIRTY_BLOCKS_MAX) this.#punch();
+  }
+
+  /** Makes blocks that were just taken read as zeros. */
+  zero(start: number, count: number): void {
+    check(
+      this.#native.fallocate(
+        this.fd,
+        FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE,
+        Arena.offsetOf(start),
+        count * BLOCK_BYTES,
+      ),
+    );
+  }
+
+  #punch(): void {
+    for (const run of this.#dirty) {
+      this.zero(run.start, run.count);
+      this.#clean.push(run);
+    }
+    this.#dirty = [];
+    this.#dirtyBlocks = 0;
+  }
+}

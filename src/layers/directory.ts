@@ -1,0 +1,326 @@
+/**
+ * A lower layer that is a directory tree of the host: a checked-out deployment, or any directory.
+ *
+ * The tree is reached from one directory fd and never left: every open is openat2 beneath it, without following
+ * symlinks. The tree is taken to be immutable, so a node is a parent and a name, and fds are a cache.
+ */
+import { constants } from 'node:fs';
+import { LRUCache } from 'lru-cache';
+import { check, FsError } from '../errors.ts';
+import { STAT, STAT_FIELDS } from '../native.ts';
+import type { ByteString, Native } from '../native.ts';
+import { Attr, S_IFMT, S_IFREG } from './layer.ts';
+import type { Entries, LowerLayer, Name, Segments } from './layer.ts';
+
+const O_PATH = 0o10000000;
+const O_NOATIME = 0o1000000;
+const AT_EMPTY_PATH = 0x1000;
+const DT_REG = 8;
+const ENODATA = 61;
+const EOPNOTSUPP = 95;
+const EPERM = 1;
+const ENOENT = 2;
+
+/** Directories and files kept open. An open directory saves a walk from its parent for every name in it. */
+const OPEN_DIRECTORIES_MAX = 2048;
+const OPEN_FILES_MAX = 2048;
+
+/** Names are stat'ed this many at a time. */
+const BATCH = 64;
+
+/** Inode numbers below 2^48 are shown as they are on the first device; others carry a device's index above. */
+const INO_SPAN = 2 ** 48;
+const DEVICES_MAX = 15;
+
+/** Index of each device that a lower of this process lies on: two layers of one device share their numbers. */
+const devices = new Map<number, number>();
+
+/** A place in the tree. */
+export class DirectoryNode {
+  readonly parent: DirectoryNode | undefined;
+  readonly name: Name;
+  /** With separate links: hash of the path, made when first needed. */
+  pathHash = 0;
+
+  constructor(parent: DirectoryNode | undefined, name: Name) {
+    this.parent = parent;
+    this.name = name;
+  }
+}
+
+export interface DirectoryLayerOptions {
+  /** Whether names that are hard links of one file are one file (`shared`), or each its own (`separate`). */
+  links: 'shared' | 'separate';
+  /** There is a layer below: the xattrs of overlayfs mean what they mean there, and are not shown. */
+  above?: boolean;
+}
+
+/** What overlayfs keeps its bookkeeping under, privileged and not; doubled, a nested overlay's own. */
+const OVERLAY_PREFIXES = ['trusted.overlay.', 'user.overlay.'];
+const YES = 'y'.charCodeAt(0);
+
+export class DirectoryLayer implements LowerLayer<DirectoryNode> {
+  readonly root: DirectoryNode = new DirectoryNode(undefined, '');
+  readonly #native: Native;
+  readonly #rootFd: number;
+  readonly #separate: boolean;
+  readonly #above: boolean;
+  readonly #stat: Float64Array = new Float64Array(STAT_FIELDS);
+  readonly #batch: Float64Array = new Float64Array(STAT_FIELDS * BATCH);
+  readonly #attr: Attr = new Attr();
+  readonly #directories: LRUCache<DirectoryNode, number>;
+  readonly #files: LRUCache<DirectoryNode, number>;
+  /** Cleared at the first EPERM: only a file's owner may ask for it. */
+  #noatime: number = O_NOATIME;
+
+  /** @param rootFd  of a directory, O_PATH will do; closed with the layer. */
+  constructor(native: Native, rootFd: number, options: DirectoryLayerOptions) {
+    this.#native = native;
+    this.#rootFd = rootFd;
+    this.#separate = options.links === 'separate';
+    this.#above = options.above ?? false;
+    const dispose = (fd: number): void => void native.close(fd);
+    this.#directories = new LRUCache({ max: OPEN_DIRECTORIES_MAX, dispose });
+    this.#files = new LRUCache({ max: OPEN_FILES_MAX, dispose });
+  }
+
+  lookup(dir: DirectoryNode, name: Name, attr: Attr): DirectoryNode | undefined {
+    const result = this.#native.statx(this.#directory(dir), name, 0, this.#stat);
+    if (result === -ENOENT) return undefined;
+    check(result);
+    this.#fill(attr, this.#stat, 0, dir, name);
+    return new DirectoryNode(dir, name);
+  }
+
+  entries(dir: DirectoryNode): Entries {
+    const fd = check(this.#open(dir, constants.O_RDONLY | constants.O_DIRECTORY));
+    const listing = this.#native.listDirectory(fd);
+    this.#native.close(fd);
+    if (typeof listing === 'number') {
+      check(listing);
+      throw new FsError('EIO');
+    }
+    const { names, types, inos: halves } = listing;
+    const inos = new Float64Array(names.length);
+    const device = this.#deviceOf(dir);
+    for (let i = 0; i < names.length; i++) {
+      inos[i] =
+        this.#separate && types[i] === DT_REG
+          ? this.#hash(dir, names[i] ?? '')
+          : inoOf(halves[2 * i] ?? 0, halves[2 * i + 1] ?? 0, device);
+    }
+    return { names, types, inos };
+  }
+
+  statMany(
+    dir: DirectoryNode,
+    names: Name[],
+    from: number,
+    count: number,
+    visit: (index: number, attr: Attr) => void,
+  ): void {
+    const fd = this.#directory(dir);
+    for (let at = from; at < from + count; at += BATCH) {
+      const size = Math.min(BATCH, from + count - at);
+      check(this.#native.statMany(fd, names, at, size, this.#batch));
+      for (let i = 0; i < size; i++) {
+        if (this.#batch[i * STAT_FIELDS + STAT.ERRNO] !== 0) continue;
+        this.#fill(this.#attr, this.#batch, i * STAT_FIELDS, dir, names[at + i] ?? '');
+        visit(at + i, this.#attr);
+      }
+    }
+  }
+
+  child(dir: DirectoryNode, name: Name): DirectoryNode {
+    return new DirectoryNode(dir, name);
+  }
+
+  attr(node: DirectoryNode, attr: Attr): void {
+    const { parent } = node;
+    const result =
+      parent === undefined
+        ? this.#native.statx(this.#rootFd, '', AT_EMPTY_PATH, this.#stat)
+        : this.#native.statx(this.#directory(parent), node.name, 0, this.#stat);
+    check(result);
+    this.#fill(attr, this.#stat, 0, parent, node.name);
+  }
+
+  readlink(node: DirectoryNode): Name {
+    if (node.parent === undefined) throw new FsError('EINVAL');
+    const target = this.#native.readlinkat(this.#directory(node.parent), node.name);
+    if (typeof target === 'string') return target;
+    check(target);
+    throw new FsError('EINVAL');
+  }
+
+  read(node: DirectoryNode, offset: number, length: number, into: Segments): void {
+    into.add(this.#file(node), offset, length);
+  }
+
+  seek(node: DirectoryNode, offset: number, whence: number): number {
+    return check(this.#native.lseek(this.#file(node), offset, whence));
+  }
+
+  isOpaque(dir: DirectoryNode): boolean {
+    if (!this.#above) return false;
+    return OVERLAY_PREFIXES.some((prefix) => this.#rawXattr(dir, `${prefix}opaque`)?.[0] === YES);
+  }
+
+  getxattr(node: DirectoryNode, name: ByteString): Uint8Array | undefined {
+    return this.#rawXattr(node, this.#above ? escapeXattr(name) : name);
+  }
+
+  listxattr(node: DirectoryNode): ByteString[] {
+    const { parent } = node;
+    const names =
+      parent === undefined
+        ? this.#native.listxattr(this.#rootFd, '')
+        : this.#native.listxattr(this.#directory(parent), node.name);
+    if (typeof names !== 'number') return this.#above ? unescapeXattrs(names) : names;
+    if (names === -EOPNOTSUPP) return [];
+    check(names);
+    return [];
+  }
+
+  #rawXattr(node: DirectoryNode, name: ByteString): Uint8Array | undefined {
+    const { parent } = node;
+    const value =
+      parent === undefined
+        ? this.#native.getxattr(this.#rootFd, '', name)
+        : this.#native.getxattr(this.#directory(parent), node.name, name);
+    if (typeof value !== 'number') return value;
+    // A file system without this kind of attribute has none.
+    if (value === -ENODATA || value === -EOPNOTSUPP) return undefined;
+    check(value);
+    return undefined;
+  }
+
+  close(): void {
+    this.#files.clear();
+    this.#directories.clear();
+    this.#native.close(this.#rootFd);
+  }
+
+  /** An O_PATH fd of a directory, cached. */
+  #directory(dir: DirectoryNode): number {
+    if (dir.parent === undefined) return this.#rootFd;
+    const cached = this.#directories.get(dir);
+    if (cached !== undefined) return cached;
+    const fd = check(this.#open(dir, O_PATH | constants.O_DIRECTORY));
+    this.#directories.set(dir, fd);
+    return fd;
+  }
+
+  /** A readable fd of a regular file, cached. */
+  #file(node: DirectoryNode): number {
+    const cached = this.#files.get(node);
+    if (cached !== undefined) return cached;
+    let fd = this.#open(node, constants.O_RDONLY | constants.O_NONBLOCK | this.#noatime);
+    if (fd === -EPERM && this.#noatime !== 0) {
+      this.#noatime = 0;
+      fd = this.#open(node, constants.O_RDONLY | constants.O_NONBLOCK);
+    }
+    this.#files.set(node, check(fd));
+    return fd;
+  }
+
+  /** Opens a node by its name in its parent, which is opened (and cached) first where it must be. */
+  #open(node: DirectoryNode, flags: number): number {
+    const { parent } = node;
+    if (parent === undefined) return this.#native.openBeneath(this.#rootFd, '.', flags, 0);
+    return this.#native.openBeneath(this.#directory(parent), node.name, flags, 0);
+  }
+
+  #fill(
+    attr: Attr,
+    stat: Float64Array,
+    at: number,
+    parent: DirectoryNode | undefined,
+    name: Name,
+  ): void {
+    const mode = stat[at + STAT.MODE] ?? 0;
+    attr.mode = mode;
+    attr.uid = stat[at + STAT.UID] ?? 0;
+    attr.gid = stat[at + STAT.GID] ?? 0;
+    attr.rdevMajor = stat[at + STAT.RDEV_MAJOR] ?? 0;
+    attr.rdevMinor = stat[at + STAT.RDEV_MINOR] ?? 0;
+    attr.size = stat[at + STAT.SIZE] ?? 0;
+    attr.blocks = stat[at + STAT.BLOCKS] ?? 0;
+    attr.atimeSec = stat[at + STAT.ATIME_SEC] ?? 0;
+    attr.atimeNsec = stat[at + STAT.ATIME_NSEC] ?? 0;
+    attr.mtimeSec = stat[at + STAT.MTIME_SEC] ?? 0;
+    attr.mtimeNsec = stat[at + STAT.MTIME_NSEC] ?? 0;
+    attr.ctimeSec = stat[at + STAT.CTIME_SEC] ?? 0;
+    attr.ctimeNsec = stat[at + STAT.CTIME_NSEC] ?? 0;
+    attr.btimeSec = stat[at + STAT.BTIME_SEC] ?? 0;
+    attr.btimeNsec = stat[at + STAT.BTIME_NSEC] ?? 0;
+    if (this.#separate && (mode & S_IFMT) === S_IFREG && parent !== undefined) {
+      attr.nlink = 1;
+      attr.ino = this.#hash(parent, name);
+    } else {
+      attr.nlink = stat[at + STAT.NLINK] ?? 0;
+      const device = deviceIndex(stat[at + STAT.DEV_MAJOR] ?? 0, stat[at + STAT.DEV_MINOR] ?? 0);
+      attr.ino = inoOf(stat[at + STAT.INO_LOW] ?? 0, stat[at + STAT.INO_HIGH] ?? 0, device);
+    }
+  }
+
+  #deviceOf(dir: DirectoryNode): number {
+    check(this.#native.statx(this.#directory(dir), '', AT_EMPTY_PATH, this.#stat));
+    return deviceIndex(this.#stat[STAT.DEV_MAJOR] ?? 0, this.#stat[STAT.DEV_MINOR] ?? 0);
+  }
+
+  /** The number of a path: with separate links, two names of one inode are two files. */
+  #hash(parent: DirectoryNode, name: Name): number {
+    if (parent.pathHash === 0 && parent.parent !== undefined) {
+      parent.pathHash = this.#hash(parent.parent, parent.name);
+    }
+    return hashName(parent.pathHash, name);
+  }
+}
+
+/** `trusted.overlay.X` as a program knows it is kept as `trusted.overlay.overlay.X`. */
+function escapeXattr(name: ByteString): ByteString {
+  const prefix = OVERLAY_PREFIXES.find((candidate) => name.startsWith(candidate));
+  return prefix === undefined ? name : `${prefix}overlay.${name.slice(prefix.length)}`;
+}
+
+function unescapeXattrs(names: readonly ByteString[]): ByteString[] {
+  return names.flatMap((name) => {
+    const prefix = OVERLAY_PREFIXES.find((candidate) => name.startsWith(candidate));
+    if (prefix === undefined) return [name];
+    const inner = `${prefix}overlay.`;
+    return name.startsWith(inner) ? [prefix + name.slice(inner.length)] : [];
+  });
+}
+
+function deviceIndex(major: number, minor: number): number {
+  const device = major * 2 ** 32 + minor;
+  let index = devices.get(device);
+  if (index === undefined) {
+    index = Math.min(devices.size, DEVICES_MAX - 1);
+    devices.set(device, index);
+  }
+  return index;
+}
+
+/** Folds a 64-bit inode number that is too large into the span; up to 2^48 it is exact. */
+function inoOf(low: number, high: number, device: number): number {
+  const folded = high > 0xffff ? ((high >>> 16) ^ (high & 0xffff)) & 0xffff : high;
+  return device * INO_SPAN + folded * 2 ** 32 + low;
+}
+
+/**
+ * A 48-bit hash of a name in a directory, in the span after every device's. Two files of a large tree may meet: they
+ * then show one inode number, and nothing worse, since nothing finds a file of st_nlink 1 by its number.
+ */
+export function hashName(parent: number, name: Name): number {
+  let a = 0x811c9dc5 ^ (parent >>> 0);
+  let b = 0x01000193 ^ Math.floor(parent / 2 ** 32);
+  for (let i = 0; i < name.length; i++) {
+    const char = name.charCodeAt(i);
+    a = Math.imul(a ^ char, 0x01000193);
+    b = Math.imul(b ^ (char + i), 0x85ebca6b);
+  }
+  b ^= b >>> 15;
+  return DEVICES_MAX * INO_SPAN + ((b >>> 0) & 0xffff) * 2 ** 32 + ((a ^ (b >>> 3)) >>> 0);
+}

@@ -1,0 +1,338 @@
+/**
+ * The contents of one regular file of the memory upper: blocks in the arena over what its origin has.
+ *
+ * A block is the file's own, a hole, or absent; absent blocks show the origin up to `#originEnd` and zeros beyond it. A
+ * block of one's own is always whole: bytes beyond the end of the file in it are zero, so a growing file gains zeros.
+ */
+import { check, FsError } from '../errors.ts';
+import type { Native } from '../native.ts';
+import { Arena, BLOCK_BYTES } from './arena.ts';
+import { ABSENT, BlockMap, HOLE } from './block-map.ts';
+import { Segments } from './layer.ts';
+import type { LowerRef } from './upper.ts';
+
+const SEEK_DATA = 3;
+
+/** One block, for putting a partial one together. Only ever used within a call. */
+const scratch: Uint8Array = new Uint8Array(BLOCK_BYTES);
+const other: Uint8Array = new Uint8Array(BLOCK_BYTES);
+const zeros: Uint8Array = new Uint8Array(BLOCK_BYTES);
+const segments: Segments = new Segments();
+
+export class FileContents {
+  readonly #native: Native;
+  readonly #arena: Arena;
+  /** Takes bytes from the limit, or gives them back when negative. @throws FsError ENOSPC. */
+  readonly #charge: (bytes: number) => void;
+  readonly #copied: { bytes: number };
+  readonly #origin: LowerRef | undefined;
+  /** Bytes of the origin that can still be seen: the smallest size the file has had. */
+  #originEnd: number;
+  readonly #map: BlockMap = new BlockMap();
+
+  constructor(
+    native: Native,
+    arena: Arena,
+    charge: (bytes: number) => void,
+    copied: { bytes: number },
+    origin: LowerRef | undefined,
+    size: number,
+  ) {
+    this.#native = native;
+    this.#arena = arena;
+    this.#charge = charge;
+    this.#copied = copied;
+    this.#origin = origin;
+    this.#originEnd = origin === undefined ? 0 : size;
+  }
+
+  /** 512-byte units, as st_blocks: the file's own blocks and those that show the origin. */
+  blocks(size: number): number {
+    const own = this.#map.held * (BLOCK_BYTES / 512);
+    const shown = Math.ceil(Math.min(this.#originEnd, size) / 512);
+    return Math.max(own, shown);
+  }
+
+  /** The caller has clipped the range to the file's size. */
+  read(offset: number, length: number, into: Segments): void {
+    const end = offset + length;
+    let at = offset;
+    while (at < end) {
+      const index = Math.floor(at / BLOCK_BYTES);
+      const block = this.#map.get(index);
+      if (block === ABSENT) {
+        const present = this.#map.nextPresent(index + 1, Math.ceil(end / BLOCK_BYTES));
+        const stop = Math.min(end, present * BLOCK_BYTES);
+        this.#readOrigin(at, stop - at, into);
+        at = stop;
+        continue;
+      }
+      const within = at - index * BLOCK_BYTES;
+      const count = Math.min(BLOCK_BYTES - within, end - at);
+      if (block === HOLE) into.add(-1, 0, count);
+      else into.add(this.#arena.fd, Arena.offsetOf(block) + within, count);
+      at += count;
+    }
+  }
+
+  write(offset: number, data: Uint8Array, start: number, length: number): void {
+    if (length === 0) return;
+    const end = offset + length;
+    const first = Math.floor(offset / BLOCK_BYTES);
+    const last = Math.floor((end - 1) / BLOCK_BYTES);
+    this.#charge(this.#missing(first, last) * BLOCK_BYTES);
+    let index = first;
+    try {
+      while (index <= last) {
+        const at = Math.max(offset, index * BLOCK_BYTES);
+        const from = start + (at - offset);
+        const block = this.#map.get(index);
+        const room = Math.min(end, (index + 1) * BLOCK_BYTES) - at;
+        if (block > 0) index += this.#overwrite(index, last, at, data, from, end - at);
+        else if (room < BLOCK_BYTES) {
+          this.#writePartial(index, at, data, from, room);
+          index++;
+        } else index += this.#writeWhole(index, Math.floor(end / BLOCK_BYTES), data, from);
+      }
+    } catch (error) {
+      // What was written before the failure stays; what was charged and not used is given back.
+      this.#charge(-this.#missing(index, last) * BLOCK_BYTES);
+      throw error;
+    }
+  }
+
+  /** Drops everything from `size` on. The file may be any length before. */
+  truncate(size: number): void {
+    this.#originEnd = Math.min(this.#originEnd, size);
+    const whole = Math.ceil(size / BLOCK_BYTES);
+    const before = this.#map.held;
+    this.#map.truncate(whole, (block) => this.#arena.release(block, 1));
+    this.#charge((this.#map.held - before) * BLOCK_BYTES);
+    const block = this.#map.get(whole - 1);
+    const tail = size % BLOCK_BYTES;
+    if (tail > 0 && block > 0) this.#store(block, tail, zeros, 0, BLOCK_BYTES - tail);
+  }
+
+  allocate(offset: number, length: number): void {
+    const first = Math.floor(offset / BLOCK_BYTES);
+    const last = Math.floor((offset + length - 1) / BLOCK_BYTES);
+    this.#charge(this.#missing(first, last) * BLOCK_BYTES);
+    let index = first;
+    try {
+      while (index <= last) {
+        if (this.#map.get(index) > 0) index++;
+        else if (this.#showsOrigin(index)) {
+          this.#compose(index);
+          this.#place(index, scratch);
+          index++;
+        } else index += this.#allocateZeros(index, last);
+      }
+    } catch (error) {
+      this.#charge(-this.#missing(index, last) * BLOCK_BYTES);
+      throw error;
+    }
+  }
+
+  punch(offset: number, length: number): void {
+    const end = offset + length;
+    const firstWhole = Math.ceil(offset / BLOCK_BYTES);
+    const endWhole = Math.floor(end / BLOCK_BYTES);
+    if (firstWhole > endWhole) {
+      this.#zeroPart(offset, end);
+      return;
+    }
+    this.#zeroPart(offset, Math.min(end, firstWhole * BLOCK_BYTES));
+    this.#zeroPart(endWhole * BLOCK_BYTES, end);
+    const originBlocks = Math.ceil(this.#originEnd / BLOCK_BYTES);
+    for (let index = firstWhole; index < endWhole; index++) {
+      if (index >= originBlocks) index = this.#map.nextPresent(index, endWhole);
+      if (index >= endWhole) break;
+      const block = this.#map.get(index);
+      if (block > 0) {
+        this.#arena.release(block, 1);
+        this.#charge(-BLOCK_BYTES);
+      }
+      this.#map.set(index, index < originBlocks ? HOLE : ABSENT);
+    }
+  }
+
+  /** @throws FsError ENXIO when there is no data after `offset`. */
+  seek(offset: number, whence: number, size: number): number {
+    const blocks = Math.ceil(size / BLOCK_BYTES);
+    let at = offset;
+    while (at < size) {
+      const index = Math.floor(at / BLOCK_BYTES);
+      const block = this.#map.get(index);
+      let stop = (index + 1) * BLOCK_BYTES;
+      if (block === ABSENT) {
+        stop = Math.min(size, this.#map.nextPresent(index + 1, blocks) * BLOCK_BYTES);
+        const found = this.#seekOrigin(at, stop, whence);
+        if (found < stop) return found;
+      } else if (block > 0 === (whence === SEEK_DATA)) return at;
+      at = stop;
+    }
+    if (whence === SEEK_DATA) throw new FsError('ENXIO');
+    return size;
+  }
+
+  /** Whether any block of one's own says something else than the origin there. */
+  differs(): boolean {
+    for (const [index, block] of this.#map.blocks()) {
+      if (block > 0) check(this.#native.pread(this.#arena.fd, other, Arena.offsetOf(block)));
+      else other.fill(0);
+      this.#fetchOrigin(index);
+      if (Buffer.compare(scratch, other) !== 0) return true;
+    }
+    return false;
+  }
+
+  /** Blocks of a range that are not yet the file's own. */
+  #missing(first: number, last: number): number {
+    let missing = 0;
+    for (let index = first; index <= last; index++) if (this.#map.get(index) <= 0) missing++;
+    return missing;
+  }
+
+  /** Writes into blocks that are the file's own and lie in a row; returns how many. */
+  #overwrite(
+    index: number,
+    last: number,
+    at: number,
+    data: Uint8Array,
+    from: number,
+    rest: number,
+  ): number {
+    const block = this.#map.get(index);
+    let count = 1;
+    while (index + count <= last && this.#map.get(index + count) === block + count) count++;
+    const within = at - index * BLOCK_BYTES;
+    this.#store(block, within, data, from, Math.min(rest, count * BLOCK_BYTES - within));
+    return count;
+  }
+
+  #writePartial(index: number, at: number, data: Uint8Array, from: number, room: number): void {
+    this.#compose(index);
+    scratch.set(data.subarray(from, from + room), at - index * BLOCK_BYTES);
+    this.#place(index, scratch);
+  }
+
+  /** Writes whole new blocks, as many as lie in a row; returns how many. */
+  #writeWhole(index: number, end: number, data: Uint8Array, from: number): number {
+    let wanted = 1;
+    while (index + wanted < end && this.#map.get(index + wanted) <= 0) wanted++;
+    const { start, count } = this.#arena.take(wanted);
+    this.#storeNew(start, count, data, from);
+    for (let i = 0; i < count; i++) this.#map.set(index + i, start + i);
+    return count;
+  }
+
+  /** Gives the file a block of its own with these bytes; it has been charged. */
+  #place(index: number, bytes: Uint8Array): void {
+    const { start } = this.#arena.take(1);
+    this.#storeNew(start, 1, bytes, 0);
+    this.#map.set(index, start);
+  }
+
+  #allocateZeros(index: number, last: number): number {
+    let wanted = 1;
+    while (
+      index + wanted <= last &&
+      this.#map.get(index + wanted) <= 0 &&
+      !this.#showsOrigin(index + wanted)
+    ) {
+      wanted++;
+    }
+    const { start, count, zeroed } = this.#arena.take(wanted);
+    if (!zeroed) this.#arena.zero(start, count);
+    for (let i = 0; i < count; i++) this.#map.set(index + i, start + i);
+    return count;
+  }
+
+  /** Zeroes part of one block: [offset, end). */
+  #zeroPart(offset: number, end: number): void {
+    if (offset >= end) return;
+    const index = Math.floor(offset / BLOCK_BYTES);
+    const block = this.#map.get(index);
+    const within = offset - index * BLOCK_BYTES;
+    if (block > 0) this.#store(block, within, zeros, 0, end - offset);
+    else if (this.#showsOrigin(index)) {
+      this.#charge(BLOCK_BYTES);
+      try {
+        this.#compose(index);
+        scratch.fill(0, within, within + (end - offset));
+        this.#place(index, scratch);
+      } catch (error) {
+        this.#charge(-BLOCK_BYTES);
+        throw error;
+      }
+    }
+  }
+
+  #showsOrigin(index: number): boolean {
+    return this.#map.get(index) === ABSENT && index * BLOCK_BYTES < this.#originEnd;
+  }
+
+  /** Puts what a block that is not the file's own shows into `scratch`. */
+  #compose(index: number): void {
+    if (!this.#showsOrigin(index)) {
+      scratch.fill(0);
+      return;
+    }
+    this.#fetchOrigin(index);
+    this.#copied.bytes += BLOCK_BYTES;
+  }
+
+  /** Puts the origin's bytes of a block into `scratch`. */
+  #fetchOrigin(index: number): void {
+    segments.clear();
+    this.#readOrigin(index * BLOCK_BYTES, BLOCK_BYTES, segments);
+    scratch.fill(0);
+    let filled = 0;
+    for (let i = 0; i < segments.count; i++) {
+      const fd = segments.values[3 * i] ?? -1;
+      const offset = segments.values[3 * i + 1] ?? 0;
+      const length = segments.values[3 * i + 2] ?? 0;
+      if (fd >= 0) {
+        check(this.#native.pread(fd, scratch.subarray(filled, filled + length), offset));
+      }
+      filled += length;
+    }
+  }
+
+  #readOrigin(offset: number, length: number, into: Segments): void {
+    const visible = Math.max(0, Math.min(length, this.#originEnd - offset));
+    if (visible > 0) this.#origin?.layer.read(this.#origin.node, offset, visible, into);
+    into.add(-1, 0, length - visible);
+  }
+
+  /** The first data or hole of the origin in [at, stop); `stop` when there is none. */
+  #seekOrigin(at: number, stop: number, whence: number): number {
+    const end = Math.min(stop, this.#originEnd);
+    if (at >= end || this.#origin === undefined) return whence === SEEK_DATA ? stop : at;
+    let found: number;
+    try {
+      found = this.#origin.layer.seek(this.#origin.node, at, whence);
+    } catch (error) {
+      if (!(error instanceof FsError) || error.code !== 'ENXIO') throw error;
+      found = stop;
+    }
+    if (found < end) return found;
+    // Beyond what the origin shows there are only zeros.
+    return whence === SEEK_DATA ? stop : end;
+  }
+
+  #storeNew(start: number, count: number, data: Uint8Array, from: number): void {
+    try {
+      this.#store(start, 0, data, from, count * BLOCK_BYTES);
+    } catch (error) {
+      this.#arena.release(start, count);
+      throw error;
+    }
+  }
+
+  #store(block: number, within: number, data: Uint8Array, from: number, length: number): void {
+    check(
+      this.#native.pwriteRange(this.#arena.fd, data, from, length, Arena.offsetOf(block) + within),
+    );
+  }
+}

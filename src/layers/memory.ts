@@ -1,0 +1,408 @@
+/**
+ * The memory upper: names and attributes in the heap, file contents in a memfd.
+ *
+ * What is counted against the limit: 4096 bytes a block of file data that was written, NODE_BYTES a file or directory
+ * that was made or changed, ENTRY_BYTES plus its length a name (whiteouts too), XATTR_BYTES plus name and value an
+ * extended attribute that was set, a symlink's target. Removing may overdraw, so that a full session can be emptied.
+ */
+import { check, FsError } from '../errors.ts';
+import type { ByteString, Native } from '../native.ts';
+import { Arena } from './arena.ts';
+import { segmentsDiffer } from './bytes.ts';
+import { S_IFDIR, S_IFLNK, S_IFMT } from './layer.ts';
+import type { Attr, Name, Segments } from './layer.ts';
+import { FileContents } from './memory-file.ts';
+import { OWN_COOKIES } from './upper.ts';
+import type { LowerRef, UpperEntry, UpperLayer, UpperUsage } from './upper.ts';
+
+export const NODE_BYTES = 1024;
+export const ENTRY_BYTES = 64;
+export const XATTR_BYTES = 64;
+
+/** Contents are copied from file to file this much at a time. */
+const COPY_BYTES: number = 256 * 1024;
+
+/** Numbers of new files begin here: above every lower's. */
+const FIRST_INO: number = 2 ** 52;
+
+const NO_ORIGIN: readonly LowerRef[] = [];
+
+class MemoryEntry implements UpperEntry<MemoryNode> {
+  readonly name: Name;
+  node: MemoryNode | undefined;
+  readonly cookie: number;
+  readonly covers: boolean;
+  gone = false;
+
+  constructor(name: Name, node: MemoryNode | undefined, cookie: number, covers: boolean) {
+    this.name = name;
+    this.node = node;
+    this.cookie = cookie;
+    this.covers = covers;
+  }
+}
+
+/** A directory's own names. */
+class MemoryDirectory {
+  readonly entries: Map<Name, MemoryEntry> = new Map();
+  /** Entries with a cookie of their own, by cookie; those that are gone are swept out when they are half of it. */
+  order: MemoryEntry[] = [];
+  gone = 0;
+  nextCookie: number = OWN_COOKIES + 1;
+}
+
+export class MemoryNode {
+  ino = 0;
+  mode = 0;
+  nlink = 0;
+  uid = 0;
+  gid = 0;
+  rdevMajor = 0;
+  rdevMinor = 0;
+  size = 0;
+  atimeSec = 0;
+  atimeNsec = 0;
+  mtimeSec = 0;
+  mtimeNsec = 0;
+  ctimeSec = 0;
+  ctimeNsec = 0;
+  btimeSec = 0;
+  btimeNsec = 0;
+  origin: readonly LowerRef[] = NO_ORIGIN;
+  target: Name | undefined = undefined;
+  directory: MemoryDirectory | undefined = undefined;
+  contents: FileContents | undefined = undefined;
+  /** `undefined` while they are still the origin's. */
+  xattrs: Map<ByteString, Uint8Array> | undefined = undefined;
+  /** Bytes charged for the extended attributes. */
+  xattrBytes = 0;
+}
+
+export class MemoryUpper implements UpperLayer<MemoryNode> {
+  readonly nodeBytes: number = NODE_BYTES;
+  readonly #native: Native;
+  readonly #arena: Arena;
+  readonly #limit: number;
+  #used = 0;
+  #nodes = 0;
+  #nextIno = FIRST_INO;
+  #bytesWritten = 0;
+  readonly #copied: { bytes: number } = { bytes: 0 };
+
+  /** @param arenaFd  an empty memfd that nobody else uses. */
+  constructor(native: Native, arenaFd: number, limitBytes: number) {
+    this.#native = native;
+    this.#arena = new Arena(native, arenaFd);
+    this.#limit = limitBytes;
+  }
+
+  require(bytes: number): void {
+    if (this.#used + bytes > this.#limit) throw new FsError('ENOSPC');
+  }
+
+  nameBytes(name: Name): number {
+    return ENTRY_BYTES + name.length;
+  }
+
+  make(
+    attr: Attr,
+    origin: readonly LowerRef[],
+    target: Name | undefined,
+    mayOverdraw: boolean,
+  ): MemoryNode {
+    this.#charge(NODE_BYTES + (target?.length ?? 0), mayOverdraw);
+    const node = new MemoryNode();
+    node.ino = attr.ino === 0 ? this.#nextIno++ : attr.ino;
+    node.rdevMajor = attr.rdevMajor;
+    node.rdevMinor = attr.rdevMinor;
+    node.btimeSec = attr.btimeSec;
+    node.btimeNsec = attr.btimeNsec;
+    node.origin = origin;
+    node.target = target;
+    const type = attr.mode & S_IFMT;
+    node.size = type === S_IFDIR ? 0 : attr.size;
+    if (type === S_IFDIR) node.directory = new MemoryDirectory();
+    if (type === S_IFLNK && target !== undefined) node.size = target.length;
+    this.setAttr(node, attr);
+    this.#nodes++;
+    return node;
+  }
+
+  free(node: MemoryNode): void {
+    this.#nodes--;
+    this.#used -= NODE_BYTES + (node.target?.length ?? 0) + node.xattrBytes;
+    node.contents?.truncate(0);
+    for (const entry of node.directory?.entries.values() ?? []) {
+      this.#used -= this.nameBytes(entry.name);
+    }
+    node.directory = undefined;
+  }
+
+  origin(node: MemoryNode): readonly LowerRef[] {
+    return node.origin;
+  }
+
+  lookup(dir: MemoryNode, name: Name): MemoryEntry | undefined {
+    return dir.directory?.entries.get(name);
+  }
+
+  entries(dir: MemoryNode): Iterable<MemoryEntry> {
+    return dir.directory?.entries.values() ?? [];
+  }
+
+  *ownEntries(dir: MemoryNode, cookie: number): Generator<MemoryEntry> {
+    const order = dir.directory?.order ?? [];
+    let low = 0;
+    let high = order.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((order[middle]?.cookie ?? 0) <= cookie) low = middle + 1;
+      else high = middle;
+    }
+    for (let i = low; i < order.length; i++) {
+      const entry = order[i];
+      if (entry !== undefined && !entry.gone) yield entry;
+    }
+  }
+
+  put(
+    dir: MemoryNode,
+    name: Name,
+    node: MemoryNode,
+    covers: boolean,
+    keepsPlace: boolean,
+    mayOverdraw: boolean,
+  ): void {
+    const directory = directoryOf(dir);
+    const before = directory.entries.get(name);
+    if (before?.node !== undefined) {
+      before.node = node;
+      return;
+    }
+    if (before === undefined) this.#charge(this.nameBytes(name), mayOverdraw);
+    const cookie = keepsPlace ? 0 : directory.nextCookie++;
+    const entry = new MemoryEntry(name, node, cookie, before?.covers ?? covers);
+    directory.entries.set(name, entry);
+    if (cookie !== 0) directory.order.push(entry);
+  }
+
+  remove(dir: MemoryNode, name: Name, covers: boolean): void {
+    const directory = directoryOf(dir);
+    const before = directory.entries.get(name);
+    if (before === undefined) this.#charge(this.nameBytes(name), true);
+    else this.#drop(directory, before);
+    if (before?.covers ?? covers) {
+      directory.entries.set(name, new MemoryEntry(name, undefined, 0, true));
+    } else {
+      directory.entries.delete(name);
+      this.#used -= this.nameBytes(name);
+    }
+  }
+
+  /** Marks an entry as gone, for readers that are under way, and forgets it when that pays. */
+  #drop(directory: MemoryDirectory, entry: MemoryEntry): void {
+    entry.gone = true;
+    if (entry.cookie === 0) return;
+    directory.gone++;
+    if (directory.gone > 32 && directory.gone * 2 > directory.order.length) {
+      directory.order = directory.order.filter((kept) => !kept.gone);
+      directory.gone = 0;
+    }
+  }
+
+  attr(node: MemoryNode, attr: Attr): void {
+    attr.ino = node.ino;
+    attr.mode = node.mode;
+    attr.nlink = node.nlink;
+    attr.uid = node.uid;
+    attr.gid = node.gid;
+    attr.rdevMajor = node.rdevMajor;
+    attr.rdevMinor = node.rdevMinor;
+    attr.size = node.directory === undefined ? node.size : 4096;
+    attr.blocks = node.directory === undefined ? (node.contents?.blocks(node.size) ?? 0) : 8;
+    if (node.contents === undefined && node.origin.length > 0) {
+      attr.blocks = Math.ceil(node.size / 512);
+    }
+    attr.atimeSec = node.atimeSec;
+    attr.atimeNsec = node.atimeNsec;
+    attr.mtimeSec = node.mtimeSec;
+    attr.mtimeNsec = node.mtimeNsec;
+    attr.ctimeSec = node.ctimeSec;
+    attr.ctimeNsec = node.ctimeNsec;
+    attr.btimeSec = node.btimeSec;
+    attr.btimeNsec = node.btimeNsec;
+  }
+
+  setAttr(node: MemoryNode, attr: Attr): void {
+    node.mode = attr.mode;
+    node.nlink = attr.nlink;
+    node.uid = attr.uid;
+    node.gid = attr.gid;
+    node.atimeSec = attr.atimeSec;
+    node.atimeNsec = attr.atimeNsec;
+    node.mtimeSec = attr.mtimeSec;
+    node.mtimeNsec = attr.mtimeNsec;
+    node.ctimeSec = attr.ctimeSec;
+    node.ctimeNsec = attr.ctimeNsec;
+  }
+
+  readlink(node: MemoryNode): Name {
+    if (node.target !== undefined) return node.target;
+    const [origin] = node.origin;
+    if (origin === undefined) throw new FsError('EINVAL');
+    return origin.layer.readlink(origin.node);
+  }
+
+  getxattr(node: MemoryNode, name: ByteString): Uint8Array | undefined {
+    if (node.xattrs !== undefined) return node.xattrs.get(name);
+    const [origin] = node.origin;
+    return origin?.layer.getxattr(origin.node, name);
+  }
+
+  listxattr(node: MemoryNode): ByteString[] {
+    if (node.xattrs !== undefined) return [...node.xattrs.keys()];
+    const [origin] = node.origin;
+    return origin?.layer.listxattr(origin.node) ?? [];
+  }
+
+  setxattr(node: MemoryNode, name: ByteString, value: Uint8Array): void {
+    const xattrs = this.#xattrsOf(node, false);
+    const before = xattrs.get(name);
+    const more = value.length - (before === undefined ? -XATTR_BYTES - name.length : before.length);
+    this.#charge(more, false);
+    node.xattrBytes += more;
+    // A copy: the caller's bytes are the request's.
+    xattrs.set(name, value.slice());
+  }
+
+  removexattr(node: MemoryNode, name: ByteString): void {
+    const xattrs = this.#xattrsOf(node, true);
+    const before = xattrs.get(name);
+    if (before === undefined) return;
+    const less = XATTR_BYTES + name.length + before.length;
+    xattrs.delete(name);
+    node.xattrBytes -= less;
+    this.#used -= less;
+  }
+
+  read(node: MemoryNode, offset: number, length: number, into: Segments): void {
+    const wanted = Math.min(length, node.size - offset);
+    if (wanted <= 0) return;
+    const [origin] = node.origin;
+    if (node.contents !== undefined) node.contents.read(offset, wanted, into);
+    else if (origin === undefined) into.add(-1, 0, wanted);
+    else origin.layer.read(origin.node, offset, wanted, into);
+  }
+
+  write(node: MemoryNode, offset: number, data: Uint8Array, start: number, length: number): void {
+    this.#contentsOf(node).write(offset, data, start, length);
+    this.#bytesWritten += length;
+    node.size = Math.max(node.size, offset + length);
+  }
+
+  truncate(node: MemoryNode, size: number): void {
+    if (size < node.size) this.#contentsOf(node).truncate(size);
+    else if (size > node.size) this.#contentsOf(node);
+    node.size = size;
+  }
+
+  allocate(node: MemoryNode, offset: number, length: number): void {
+    this.#contentsOf(node).allocate(offset, length);
+  }
+
+  punch(node: MemoryNode, offset: number, length: number): void {
+    this.#contentsOf(node).punch(offset, length);
+  }
+
+  seek(node: MemoryNode, offset: number, whence: number): number {
+    if (offset >= node.size) throw new FsError('ENXIO');
+    return this.#contentsOf(node).seek(offset, whence, node.size);
+  }
+
+  copy(node: MemoryNode, offset: number, from: Segments): void {
+    let at = offset;
+    for (let i = 0; i < from.count; i++) {
+      const fd = from.values[3 * i] ?? -1;
+      const start = from.values[3 * i + 1] ?? 0;
+      const length = from.values[3 * i + 2] ?? 0;
+      if (fd === -1) {
+        if (at < node.size) this.punch(node, at, Math.min(length, node.size - at));
+        if (at + length > node.size) this.truncate(node, at + length);
+      } else this.#copyFrom(node, at, fd, start, length);
+      at += length;
+    }
+  }
+
+  #copyFrom(node: MemoryNode, offset: number, fd: number, start: number, length: number): void {
+    const buffer = new Uint8Array(Math.min(length, COPY_BYTES));
+    for (let done = 0; done < length;) {
+      const chunk = buffer.subarray(0, Math.min(buffer.length, length - done));
+      const got = check(this.#native.pread(fd, chunk, start + done));
+      if (got === 0) throw new FsError('EIO');
+      this.write(node, offset + done, chunk, 0, got);
+      done += got;
+    }
+  }
+
+  contentDiffers(node: MemoryNode): boolean {
+    return node.contents?.differs() ?? false;
+  }
+
+  bytesDiffer(a: Segments, b: Segments): boolean {
+    return segmentsDiffer(this.#native, a, b);
+  }
+
+  now(out: Float64Array): void {
+    this.#native.now(out, true);
+  }
+
+  usage(): UpperUsage {
+    return {
+      used: this.#used,
+      limit: this.#limit,
+      nodes: this.#nodes,
+      bytesWritten: this.#bytesWritten,
+      bytesCopied: this.#copied.bytes,
+    };
+  }
+
+  /** A regular file's contents, made when they are first changed. */
+  #contentsOf(node: MemoryNode): FileContents {
+    node.contents ??= new FileContents(
+      this.#native,
+      this.#arena,
+      (bytes) => this.#charge(bytes, false),
+      this.#copied,
+      node.origin[0],
+      node.size,
+    );
+    return node.contents;
+  }
+
+  /** A node's own extended attributes, taken over from the origin when they are first changed. */
+  #xattrsOf(node: MemoryNode, mayOverdraw: boolean): Map<ByteString, Uint8Array> {
+    if (node.xattrs !== undefined) return node.xattrs;
+    const xattrs = new Map<ByteString, Uint8Array>();
+    let bytes = 0;
+    for (const name of this.listxattr(node)) {
+      const value = this.getxattr(node, name);
+      if (value === undefined) continue;
+      xattrs.set(name, value);
+      bytes += XATTR_BYTES + name.length + value.length;
+    }
+    this.#charge(bytes, mayOverdraw);
+    node.xattrBytes = bytes;
+    node.xattrs = xattrs;
+    return xattrs;
+  }
+
+  #charge(bytes: number, mayOverdraw: boolean): void {
+    if (bytes > 0 && !mayOverdraw && this.#used + bytes > this.#limit) throw new FsError('ENOSPC');
+    this.#used += bytes;
+  }
+}
+
+function directoryOf(node: MemoryNode): MemoryDirectory {
+  if (node.directory === undefined) throw new FsError('ENOTDIR');
+  return node.directory;
+}

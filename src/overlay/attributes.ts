@@ -1,0 +1,112 @@
+/** Changing a file's attributes, and what a change of contents or owner does to its privileges. */
+import { FsError } from '../errors.ts';
+import { S_IFDIR, S_IFMT, S_IFREG, S_ISGID, S_ISUID } from '../layers/layer.ts';
+import type { Attr } from '../layers/layer.ts';
+import { ACL_ACCESS, chmodAcl, encodeAcl, parseAcl } from './acl.ts';
+import {
+  FATTR_ATIME,
+  FATTR_ATIME_NOW,
+  FATTR_CTIME,
+  FATTR_GID,
+  FATTR_KILL_SUIDGID,
+  FATTR_MODE,
+  FATTR_MTIME,
+  FATTR_MTIME_NOW,
+  FATTR_SIZE,
+  FATTR_UID,
+} from './filesystem.ts';
+import type { Caller, SetAttr } from './filesystem.ts';
+import type { Inode } from './inode.ts';
+import type { Tree } from './tree.ts';
+import { CAPABILITY } from './xattr.ts';
+
+const S_IXGRP = 0o010;
+
+/** As `Filesystem.setattr`, on an inode. */
+export function changeAttributes<Node extends object>(
+  tree: Tree<Node>,
+  inode: Inode<Node>,
+  wanted: SetAttr,
+  _caller: Caller,
+): void {
+  const { valid } = wanted;
+  if ((valid & FATTR_SIZE) !== 0) {
+    if (inode.type === S_IFDIR) throw new FsError('EISDIR');
+    if (inode.type !== S_IFREG) throw new FsError('EINVAL');
+  }
+  const node = tree.copyUp(inode);
+  if ((valid & FATTR_SIZE) !== 0) tree.upper.truncate(node, wanted.size);
+  if ((valid & FATTR_MODE) !== 0) changeAcl(tree, node, wanted.mode);
+  const changesOwner = (valid & (FATTR_UID | FATTR_GID)) !== 0 && inode.type !== S_IFDIR;
+  if ((valid & FATTR_SIZE) !== 0 || changesOwner) dropCapability(tree, inode, node);
+  tree.update(node, (attr) => {
+    if (changesOwner || (valid & FATTR_KILL_SUIDGID) !== 0) clearPrivileges(attr);
+    if ((valid & FATTR_MODE) !== 0) attr.mode = (attr.mode & S_IFMT) | (wanted.mode & 0o7777);
+    if ((valid & FATTR_UID) !== 0) attr.uid = wanted.uid;
+    if ((valid & FATTR_GID) !== 0) attr.gid = wanted.gid;
+    setTimes(attr, wanted);
+  });
+}
+
+/** Times as asked for; a change of size is a modification. `attr.ctime` is the time now. */
+function setTimes(attr: Attr, wanted: SetAttr): void {
+  const { valid } = wanted;
+  if ((valid & FATTR_ATIME_NOW) !== 0) {
+    attr.atimeSec = attr.ctimeSec;
+    attr.atimeNsec = attr.ctimeNsec;
+  } else if ((valid & FATTR_ATIME) !== 0) {
+    attr.atimeSec = wanted.atimeSec;
+    attr.atimeNsec = wanted.atimeNsec;
+  }
+  if ((valid & FATTR_MTIME) !== 0 && (valid & FATTR_MTIME_NOW) === 0) {
+    attr.mtimeSec = wanted.mtimeSec;
+    attr.mtimeNsec = wanted.mtimeNsec;
+  } else if ((valid & (FATTR_MTIME | FATTR_MTIME_NOW | FATTR_SIZE)) !== 0) {
+    attr.mtimeSec = attr.ctimeSec;
+    attr.mtimeNsec = attr.ctimeNsec;
+  }
+  if ((valid & FATTR_CTIME) !== 0) {
+    attr.ctimeSec = wanted.ctimeSec;
+    attr.ctimeNsec = wanted.ctimeNsec;
+  }
+}
+
+/** chmod(2) on a file with an access ACL changes the ACL as well. */
+function changeAcl<Node extends object>(tree: Tree<Node>, node: Node, mode: number): void {
+  const acl = tree.upper.getxattr(node, ACL_ACCESS);
+  if (acl === undefined) return;
+  tree.upper.setxattr(node, ACL_ACCESS, encodeAcl(chmodAcl(parseAcl(acl), mode)));
+}
+
+/** A file's contents have changed: its times, its capability and, if the writer may not keep them, its setuid bits. */
+export function markModified<Node extends object>(
+  tree: Tree<Node>,
+  inode: Inode<Node>,
+  node: Node,
+  mustClearPrivileges: boolean,
+): void {
+  dropCapability(tree, inode, node);
+  tree.update(node, (attr) => {
+    attr.mtimeSec = attr.ctimeSec;
+    attr.mtimeNsec = attr.ctimeNsec;
+    if (mustClearPrivileges) clearPrivileges(attr);
+  });
+}
+
+/** setgid without group execution is no privilege (it was mandatory locking), so it stays. */
+function clearPrivileges(attr: Attr): void {
+  attr.mode &= ~S_ISUID;
+  if ((attr.mode & S_IXGRP) !== 0) attr.mode &= ~S_ISGID;
+}
+
+function dropCapability<Node extends object>(
+  tree: Tree<Node>,
+  inode: Inode<Node>,
+  node: Node,
+): void {
+  if (inode.hasNoCapability) return;
+  if (tree.upper.getxattr(node, CAPABILITY) !== undefined) {
+    tree.upper.removexattr(node, CAPABILITY);
+  }
+  inode.hasNoCapability = true;
+}

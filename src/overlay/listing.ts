@@ -1,0 +1,166 @@
+/**
+ * What a directory shows: the lowers' names in the lowers' order, then the upper's own in the order they were made.
+ *
+ * A lower name's cookie is its place in the lowers' listing, which never changes; an own entry's is counted up as
+ * entries are made. So a cookie means the same name for ever, whatever comes and goes in between.
+ */
+import { Attr, S_IFDIR, S_IFMT } from '../layers/layer.ts';
+import type { Name } from '../layers/layer.ts';
+import { OWN_COOKIES } from '../layers/upper.ts';
+import type { UpperEntry } from '../layers/upper.ts';
+import type { Entry, EntryPlusSink, EntrySink } from './filesystem.ts';
+import type { Inode } from './inode.ts';
+import type { Tree } from './tree.ts';
+
+const DOT_COOKIE = 1;
+const DOTDOT_COOKIE = 2;
+/** Cookie of the first lower name. */
+const FIRST_LOWER_COOKIE = 3;
+
+const DT_DIR = 4;
+
+/** Names are stat'ed this many ahead of a reader that may stop at any of them. */
+const BATCH = 32;
+
+export class Listing<Node extends object> {
+  readonly #tree: Tree<Node>;
+  readonly #attr: Attr = new Attr();
+  readonly #entry: Entry = { ino: 0, attr: new Attr() };
+
+  constructor(tree: Tree<Node>) {
+    this.#tree = tree;
+  }
+
+  /** As `Filesystem.readdir`. */
+  read(dir: Inode<Node>, cookie: number, sink: EntrySink): void {
+    const dots = (name: Name, at: number): boolean => {
+      this.#tree.attr(at === DOT_COOKIE ? dir : (dir.parent ?? dir), this.#attr);
+      return sink(name, at, this.#attr.ino, DT_DIR);
+    };
+    if (cookie < DOT_COOKIE && !dots('.', DOT_COOKIE)) return;
+    if (cookie < DOTDOT_COOKIE && !dots('..', DOTDOT_COOKIE)) return;
+    if (this.#tree.isRemoved(dir)) return;
+    if (!this.#readLowers(dir, cookie, sink)) return;
+    if (dir.upper === undefined) return;
+    for (const { name, node, cookie: at } of this.#own(dir.upper, cookie)) {
+      if (node === undefined) continue;
+      this.#tree.upper.attr(node, this.#attr);
+      if (!sink(name, at, this.#attr.ino, typeOf(this.#attr.mode))) return;
+    }
+  }
+
+  /** As `Filesystem.readdirplus`. */
+  readPlus(dir: Inode<Node>, cookie: number, sink: EntryPlusSink): void {
+    const entry = this.#entry;
+    entry.ino = 0;
+    if (cookie < DOT_COOKIE && !sink('.', DOT_COOKIE, DT_DIR, entry)) return;
+    if (cookie < DOTDOT_COOKIE && !sink('..', DOTDOT_COOKIE, DT_DIR, entry)) return;
+    if (this.#tree.isRemoved(dir)) return;
+    if (!this.#readLowersPlus(dir, cookie, sink)) return;
+    if (dir.upper === undefined) return;
+    for (const { name, node, cookie: at } of this.#own(dir.upper, cookie)) {
+      if (node === undefined) continue;
+      const inode = this.#tree.find(dir, name, this.#attr);
+      entry.attr = this.#attr;
+      if (inode !== undefined && !this.#offer(inode, name, at, sink)) return;
+    }
+  }
+
+  /** Whether a directory holds no name that can be seen. */
+  isEmpty(dir: Inode<Node>): boolean {
+    let empty = true;
+    this.read(dir, DOTDOT_COOKIE, () => {
+      empty = false;
+      return false;
+    });
+    return empty;
+  }
+
+  /** The names that can be seen, in no particular order. */
+  names(dir: Inode<Node>): Name[] {
+    const names: Name[] = [];
+    this.read(dir, DOTDOT_COOKIE, (name) => names.push(name) > 0);
+    return names;
+  }
+
+  #own(upper: Node, cookie: number): Iterable<UpperEntry<Node>> {
+    return this.#tree.upper.ownEntries(upper, Math.max(cookie, OWN_COOKIES));
+  }
+
+  #readLowers(dir: Inode<Node>, cookie: number, sink: EntrySink): boolean {
+    if (cookie >= OWN_COOKIES || dir.lowers.length === 0) return true;
+    const { names, types, inos } = this.#tree.lowerEntries(dir);
+    const { upper } = this.#tree;
+    for (let i = firstIndex(cookie); i < names.length; i++) {
+      const name = names[i] ?? '';
+      const at = FIRST_LOWER_COOKIE + i;
+      const entry = dir.upper === undefined ? undefined : upper.lookup(dir.upper, name);
+      if (entry === undefined) {
+        if (!sink(name, at, inos[i] ?? 0, types[i] ?? 0)) return false;
+        continue;
+      }
+      if (entry.node === undefined || entry.cookie !== 0) continue;
+      upper.attr(entry.node, this.#attr);
+      if (!sink(name, at, this.#attr.ino, typeOf(this.#attr.mode))) return false;
+    }
+    return true;
+  }
+
+  #readLowersPlus(dir: Inode<Node>, cookie: number, sink: EntryPlusSink): boolean {
+    const [top] = dir.lowers;
+    if (cookie >= OWN_COOKIES || top === undefined) return true;
+    const { names } = this.#tree.lowerEntries(dir);
+    const { upper } = this.#tree;
+    const attr = this.#attr;
+    let isOpen = true;
+    const visit = (index: number, found: Attr | undefined): void => {
+      if (!isOpen) return;
+      const name = names[index] ?? '';
+      const entry = dir.upper === undefined ? undefined : upper.lookup(dir.upper, name);
+      if (entry !== undefined && (entry.node === undefined || entry.cookie !== 0)) return;
+      let inode: Inode<Node> | undefined;
+      if (entry !== undefined || found === undefined || dir.children?.has(name) === true) {
+        inode = this.#tree.find(dir, name, attr);
+        this.#entry.attr = attr;
+      } else {
+        const lowers = [{ layer: top.layer, node: top.layer.child(top.node, name) }];
+        inode = this.#tree.lowerInode(dir, name, lowers, found);
+        this.#entry.attr = found;
+      }
+      if (inode !== undefined) {
+        isOpen = this.#offer(inode, name, FIRST_LOWER_COOKIE + index, sink);
+      }
+    };
+    for (let i = firstIndex(cookie); i < names.length; i += BATCH) {
+      if (!isOpen) return false;
+      const count = Math.min(BATCH, names.length - i);
+      if (dir.lowers.length === 1) top.layer.statMany(top.node, names, i, count, visit);
+      else for (let j = i; j < i + count; j++) visit(j, undefined);
+    }
+    return isOpen;
+  }
+
+  /** Hands an entry to the sink, with a reference if it takes it. The attributes are in `#entry`. */
+  #offer(inode: Inode<Node>, name: Name, cookie: number, sink: EntryPlusSink): boolean {
+    this.#entry.ino = inode.ino;
+    const taken = sink(name, cookie, typeOf(this.#entry.attr.mode), this.#entry);
+    if (taken) inode.refs++;
+    else this.#tree.table.settle(inode);
+    return taken;
+  }
+}
+
+/** Index of the first lower name after a cookie. */
+function firstIndex(cookie: number): number {
+  return Math.max(0, cookie - FIRST_LOWER_COOKIE + 1);
+}
+
+/** DT_* of a mode. */
+function typeOf(mode: number): number {
+  return (mode & S_IFMT) >>> 12;
+}
+
+/** Whether a mode is a directory's. */
+export function isDirectory(mode: number): boolean {
+  return (mode & S_IFMT) === S_IFDIR;
+}

@@ -1,0 +1,422 @@
+/**
+ * The filesystem: POSIX over stacked layers, one method an operation.
+ *
+ * What a name means and how a file gets into the upper is `tree.ts`, what a directory shows `listing.ts`, renaming
+ * `rename.ts`, extended attributes `xattr.ts`, ACLs `acl.ts`, new files `creation.ts`, attributes `attributes.ts`.
+ */
+import { FsError } from '../errors.ts';
+import {
+  Attr,
+  S_IFBLK,
+  S_IFCHR,
+  S_IFDIR,
+  S_IFLNK,
+  S_IFMT,
+  S_IFREG,
+  Segments,
+} from '../layers/layer.ts';
+import type { LowerLayer, Name } from '../layers/layer.ts';
+import type { UpperLayer } from '../layers/upper.ts';
+import { changeAttributes, markModified } from './attributes.ts';
+import { changes } from './changes.ts';
+import type { Change } from './changes.ts';
+import { checkFree, createNode } from './creation.ts';
+import {
+  FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_PUNCH_HOLE,
+  FALLOC_FL_ZERO_RANGE,
+  ROOT_INO,
+} from './filesystem.ts';
+import type {
+  Caller,
+  Entry,
+  EntryPlusSink,
+  EntrySink,
+  Filesystem,
+  SetAttr,
+  StatFs,
+} from './filesystem.ts';
+import type { Inode } from './inode.ts';
+import { Listing } from './listing.ts';
+import { rename } from './rename.ts';
+import { Tree } from './tree.ts';
+import { checkXattrName, removeXattr, setXattr } from './xattr.ts';
+
+const NAME_MAX = 255;
+const STATFS_BLOCK = 4096;
+/** What statfs says of free files: one for every so many free bytes. */
+const BYTES_PER_FILE = 1024;
+
+export interface Usage {
+  /** Bytes, by the upper's formula. */
+  used: number;
+  limit: number;
+  /** Files that the kernel knows. */
+  inodes: number;
+  /** Files and directories in the upper. */
+  nodes: number;
+  bytesWritten: number;
+  bytesCopied: number;
+}
+
+export class Overlay<Node extends object = object> implements Filesystem {
+  readonly #tree: Tree<Node>;
+  readonly #listing: Listing<Node>;
+  readonly #lowers: readonly LowerLayer<object>[];
+  readonly #attr: Attr = new Attr();
+  readonly #segments: Segments = new Segments();
+
+  /** @param lowers  topmost first. */
+  constructor(lowers: readonly LowerLayer<object>[], upper: UpperLayer<Node>) {
+    this.#lowers = lowers;
+    this.#tree = new Tree(lowers, upper);
+    this.#listing = new Listing(this.#tree);
+  }
+
+  lookup(parent: number, name: Name, entry: Entry): void {
+    checkName(name);
+    const dir = this.#tree.directory(parent);
+    const inode = this.#tree.find(dir, name, entry.attr);
+    if (inode === undefined) {
+      entry.ino = 0;
+      return;
+    }
+    inode.refs++;
+    entry.ino = inode.ino;
+  }
+
+  forget(ino: number, count: number): void {
+    const inode = this.#tree.table.get(ino);
+    if (inode === undefined || ino === ROOT_INO) return;
+    inode.refs = Math.max(0, inode.refs - count);
+    this.#tree.table.settle(inode);
+  }
+
+  getattr(ino: number, attr: Attr): void {
+    this.#tree.attr(this.#tree.inode(ino), attr);
+  }
+
+  setattr(ino: number, wanted: SetAttr, caller: Caller, attr: Attr): void {
+    const inode = this.#tree.inode(ino);
+    changeAttributes(this.#tree, inode, wanted, caller);
+    this.#tree.attr(inode, attr);
+  }
+
+  readlink(ino: number): Name {
+    const inode = this.#tree.inode(ino);
+    if (inode.type !== S_IFLNK) throw new FsError('EINVAL');
+    if (inode.upper !== undefined) return this.#tree.upper.readlink(inode.upper);
+    const [ref] = inode.lowers;
+    if (ref === undefined) throw new FsError('ESTALE');
+    return ref.layer.readlink(ref.node);
+  }
+
+  symlink(parent: number, name: Name, target: Name, caller: Caller, entry: Entry): void {
+    this.#create(parent, name, S_IFLNK | 0o777, 0, caller, entry, target);
+  }
+
+  mknod(
+    parent: number,
+    name: Name,
+    mode: number,
+    rdevMajor: number,
+    rdevMinor: number,
+    umask: number,
+    caller: Caller,
+    entry: Entry,
+  ): void {
+    const type = mode & S_IFMT;
+    const isDevice = type === S_IFCHR || type === S_IFBLK;
+    const typed = type === 0 ? mode | S_IFREG : mode;
+    this.#attr.rdevMajor = isDevice ? rdevMajor : 0;
+    this.#attr.rdevMinor = isDevice ? rdevMinor : 0;
+    this.#create(parent, name, typed, umask, caller, entry, undefined, this.#attr);
+  }
+
+  mkdir(
+    parent: number,
+    name: Name,
+    mode: number,
+    umask: number,
+    caller: Caller,
+    entry: Entry,
+  ): void {
+    this.#create(parent, name, S_IFDIR | (mode & 0o7777), umask, caller, entry);
+  }
+
+  create(
+    parent: number,
+    name: Name,
+    mode: number,
+    umask: number,
+    caller: Caller,
+    entry: Entry,
+  ): void {
+    this.#create(parent, name, S_IFREG | (mode & 0o7777), umask, caller, entry);
+  }
+
+  tmpfile(parent: number, mode: number, umask: number, caller: Caller, entry: Entry): void {
+    const dir = this.#liveDirectory(parent);
+    const node = createNode(this.#tree, dir, S_IFREG | (mode & 0o7777), umask, caller, undefined);
+    this.#tree.update(node, (attr) => {
+      attr.nlink = 0;
+    });
+    const inode = this.#tree.table.add(S_IFREG, [], node, undefined, '', 0);
+    this.#hand(inode, entry);
+  }
+
+  unlink(parent: number, name: Name): void {
+    const dir = this.#tree.directory(parent);
+    const inode = this.#existing(dir, name);
+    if (inode.type === S_IFDIR) throw new FsError('EISDIR');
+    this.#remove(dir, name, inode);
+  }
+
+  rmdir(parent: number, name: Name): void {
+    const dir = this.#tree.directory(parent);
+    const inode = this.#existing(dir, name);
+    if (inode.type !== S_IFDIR) throw new FsError('ENOTDIR');
+    if (!this.#listing.isEmpty(inode)) throw new FsError('ENOTEMPTY');
+    this.#remove(dir, name, inode);
+  }
+
+  rename(
+    parent: number,
+    name: Name,
+    newParent: number,
+    newName: Name,
+    flags: number,
+    caller: Caller,
+  ): void {
+    checkName(name);
+    checkName(newName);
+    const from = { dir: this.#tree.directory(parent), name };
+    const to = { dir: this.#liveDirectory(newParent), name: newName };
+    rename(this.#tree, this.#listing, from, to, flags, caller);
+  }
+
+  link(ino: number, newParent: number, newName: Name, _caller: Caller, entry: Entry): void {
+    checkName(newName);
+    const inode = this.#tree.inode(ino);
+    const dir = this.#liveDirectory(newParent);
+    if (inode.type === S_IFDIR) throw new FsError('EPERM');
+    const covers = checkFree(this.#tree, dir, newName);
+    const dirNode = this.#tree.copyUp(dir);
+    const node = this.#tree.copyUp(inode);
+    this.#tree.upper.put(dirNode, newName, node, covers, false, false);
+    this.#tree.update(node, (attr) => {
+      attr.nlink++;
+    });
+    this.#tree.touchDirectory(dirNode, 0);
+    if (inode.parent === undefined) this.#tree.table.place(inode, dir, newName);
+    this.#hand(inode, entry);
+  }
+
+  read(ino: number, offset: number, length: number, into: Segments): void {
+    const inode = this.#file(ino);
+    if (inode.upper !== undefined) {
+      this.#tree.upper.read(inode.upper, offset, length, into);
+      return;
+    }
+    const [ref] = inode.lowers;
+    if (ref === undefined) throw new FsError('ESTALE');
+    // A lower file ends where it ends: the kernel knows its size.
+    ref.layer.read(ref.node, offset, length, into);
+  }
+
+  write(
+    ino: number,
+    offset: number,
+    data: Uint8Array,
+    start: number,
+    length: number,
+    clearPrivileges: boolean,
+  ): void {
+    const inode = this.#file(ino);
+    const node = this.#tree.copyUp(inode);
+    this.#tree.upper.write(node, offset, data, start, length);
+    markModified(this.#tree, inode, node, clearPrivileges);
+  }
+
+  fallocate(ino: number, mode: number, offset: number, length: number): void {
+    const keepsSize = (mode & FALLOC_FL_KEEP_SIZE) !== 0;
+    const action = mode & ~FALLOC_FL_KEEP_SIZE;
+    const inode = this.#file(ino);
+    const { upper } = this.#tree;
+    if (action !== 0 && action !== FALLOC_FL_PUNCH_HOLE && action !== FALLOC_FL_ZERO_RANGE) {
+      throw new FsError('EOPNOTSUPP');
+    }
+    if (action === FALLOC_FL_PUNCH_HOLE && !keepsSize) throw new FsError('EOPNOTSUPP');
+    const node = this.#tree.copyUp(inode);
+    upper.attr(node, this.#attr);
+    const { size } = this.#attr;
+    const end = offset + length;
+    if (action === 0) upper.allocate(node, offset, length);
+    else if (offset < size) upper.punch(node, offset, Math.min(end, size) - offset);
+    if (!keepsSize && end > size) upper.truncate(node, end);
+    markModified(this.#tree, inode, node, false);
+  }
+
+  lseek(ino: number, offset: number, whence: number): number {
+    const inode = this.#file(ino);
+    if (inode.upper !== undefined) return this.#tree.upper.seek(inode.upper, offset, whence);
+    const [ref] = inode.lowers;
+    if (ref === undefined) throw new FsError('ESTALE');
+    return ref.layer.seek(ref.node, offset, whence);
+  }
+
+  copyFileRange(
+    inoIn: number,
+    offsetIn: number,
+    inoOut: number,
+    offsetOut: number,
+    length: number,
+  ): number {
+    const source = this.#file(inoIn);
+    const inode = this.#file(inoOut);
+    this.#tree.attr(source, this.#attr);
+    const count = Math.min(length, this.#attr.size - offsetIn);
+    if (count <= 0) return 0;
+    const node = this.#tree.copyUp(inode);
+    this.#segments.clear();
+    this.read(inoIn, offsetIn, count, this.#segments);
+    this.#tree.upper.copy(node, offsetOut, this.#segments);
+    markModified(this.#tree, inode, node, true);
+    return count;
+  }
+
+  fsync(): void {
+    // Memory has nothing behind it that could be more durable.
+  }
+
+  statfs(stat: StatFs): void {
+    const { used, limit, nodes } = this.#tree.upper.usage();
+    const free = Math.max(0, limit - used);
+    stat.bsize = STATFS_BLOCK;
+    stat.blocks = Math.floor(limit / STATFS_BLOCK);
+    stat.bfree = Math.floor(free / STATFS_BLOCK);
+    stat.bavail = stat.bfree;
+    stat.ffree = Math.floor(free / BYTES_PER_FILE);
+    stat.files = nodes + stat.ffree;
+    stat.namelen = NAME_MAX;
+  }
+
+  readdir(ino: number, cookie: number, sink: EntrySink): void {
+    this.#listing.read(this.#tree.directory(ino), cookie, sink);
+  }
+
+  readdirplus(ino: number, cookie: number, sink: EntryPlusSink): void {
+    this.#listing.readPlus(this.#tree.directory(ino), cookie, sink);
+  }
+
+  getxattr(ino: number, name: Name): Uint8Array | undefined {
+    checkXattrName(name);
+    const inode = this.#tree.inode(ino);
+    if (inode.upper !== undefined) return this.#tree.upper.getxattr(inode.upper, name);
+    const [ref] = inode.lowers;
+    return ref?.layer.getxattr(ref.node, name);
+  }
+
+  listxattr(ino: number, caller: Caller): Name[] {
+    const inode = this.#tree.inode(ino);
+    const [ref] = inode.lowers;
+    const names =
+      inode.upper === undefined
+        ? (ref?.layer.listxattr(ref.node) ?? [])
+        : this.#tree.upper.listxattr(inode.upper);
+    return caller.uid === 0 ? names : names.filter((name) => !name.startsWith('trusted.'));
+  }
+
+  setxattr(ino: number, name: Name, value: Uint8Array, flags: number, clearSetgid: boolean): void {
+    checkXattrName(name);
+    setXattr(this.#tree, this.#tree.inode(ino), name, value, flags, clearSetgid);
+  }
+
+  removexattr(ino: number, name: Name): void {
+    checkXattrName(name);
+    removeXattr(this.#tree, this.#tree.inode(ino), name);
+  }
+
+  close(): void {
+    for (const layer of this.#lowers) layer.close();
+  }
+
+  /** What the session has changed, sorted by path. */
+  changes(): Iterable<Change> {
+    return changes(this.#tree, this.#listing);
+  }
+
+  usage(): Usage {
+    return { ...this.#tree.upper.usage(), inodes: this.#tree.table.size };
+  }
+
+  #create(
+    parent: number,
+    name: Name,
+    mode: number,
+    umask: number,
+    caller: Caller,
+    entry: Entry,
+    target?: Name,
+    device?: Attr,
+  ): void {
+    checkName(name);
+    const dir = this.#liveDirectory(parent);
+    const covers = checkFree(this.#tree, dir, name);
+    const { upper } = this.#tree;
+    const dirNode = this.#tree.copyUp(dir);
+    upper.require(upper.nameBytes(name));
+    const node = createNode(this.#tree, dir, mode, umask, caller, target, device);
+    upper.put(dirNode, name, node, covers, false, true);
+    this.#tree.touchDirectory(dirNode, (mode & S_IFMT) === S_IFDIR ? 1 : 0);
+    this.#hand(this.#tree.table.add(mode & S_IFMT, [], node, dir, name, 0), entry);
+  }
+
+  /** Takes a name out of a directory, with one link of what it named. */
+  #remove(dir: Inode<Node>, name: Name, inode: Inode<Node>): void {
+    const { upper } = this.#tree;
+    const isDirectory = inode.type === S_IFDIR;
+    const covers = this.#tree.covers(dir, name, true);
+    const dirNode = this.#tree.copyUp(dir);
+    const node = this.#tree.raise(inode, true);
+    upper.remove(dirNode, name, covers);
+    this.#tree.update(node, (attr) => {
+      attr.nlink = isDirectory ? 0 : attr.nlink - 1;
+    });
+    this.#tree.touchDirectory(dirNode, isDirectory ? -1 : 0);
+    if (inode.parent === dir && inode.name === name) this.#tree.table.displace(inode);
+    this.#tree.table.settle(inode);
+  }
+
+  #existing(dir: Inode<Node>, name: Name): Inode<Node> {
+    checkName(name);
+    const inode = this.#tree.find(dir, name, this.#attr);
+    if (inode === undefined) throw new FsError('ENOENT');
+    return inode;
+  }
+
+  /** A directory in which names can be made. @throws FsError ENOENT when it has been removed. */
+  #liveDirectory(ino: number): Inode<Node> {
+    const dir = this.#tree.directory(ino);
+    if (this.#tree.isRemoved(dir)) throw new FsError('ENOENT');
+    return dir;
+  }
+
+  #file(ino: number): Inode<Node> {
+    const inode = this.#tree.inode(ino);
+    if (inode.type === S_IFDIR) throw new FsError('EISDIR');
+    if (inode.type !== S_IFREG) throw new FsError('EINVAL');
+    return inode;
+  }
+
+  /** Hands an inode to the kernel, with a reference. */
+  #hand(inode: Inode<Node>, entry: Entry): void {
+    inode.refs++;
+    entry.ino = inode.ino;
+    this.#tree.attr(inode, entry.attr);
+  }
+}
+
+function checkName(name: Name): void {
+  if (name.length > NAME_MAX) throw new FsError('ENAMETOOLONG');
+}

@@ -1,0 +1,269 @@
+/**
+ * One tree made of layers: what a name means, what a directory holds, and how a file gets into the upper.
+ */
+import { LRUCache } from 'lru-cache';
+import { FsError } from '../errors.ts';
+import { Attr, S_IFCHR, S_IFDIR, S_IFMT } from '../layers/layer.ts';
+import type { Entries, LowerLayer, Name } from '../layers/layer.ts';
+import type { LowerRef, UpperLayer } from '../layers/upper.ts';
+import { InodeTable } from './inode.ts';
+import type { Inode } from './inode.ts';
+
+const DT_CHR = 2;
+const DT_DIR = 4;
+
+/** Names of lower directories that are kept between requests. */
+const CACHED_NAMES_MAX = 100_000;
+
+export class Tree<Node extends object> {
+  readonly upper: UpperLayer<Node>;
+  readonly table: InodeTable<Node>;
+  readonly root: Inode<Node>;
+  readonly #bottom: LowerLayer<object> | undefined;
+  /** Upper nodes of lower files with several links, by their number: every name of the file leads here. */
+  readonly #links: Map<number, Node> = new Map();
+  readonly #entries: LRUCache<Inode<Node>, Entries> = new LRUCache({
+    maxSize: CACHED_NAMES_MAX,
+    sizeCalculation: ({ names }) => names.length + 16,
+  });
+  readonly #attr: Attr = new Attr();
+  readonly #below: Attr = new Attr();
+  readonly #now: Float64Array = new Float64Array(2);
+
+  /** @param lowers  topmost first. */
+  constructor(lowers: readonly LowerLayer<object>[], upper: UpperLayer<Node>) {
+    this.upper = upper;
+    this.#bottom = lowers.at(-1);
+    this.table = new InodeTable((inode) => this.#dropped(inode));
+    const refs: LowerRef[] = [];
+    for (const layer of lowers) {
+      refs.push({ layer, node: layer.root });
+      if (layer.isOpaque(layer.root)) break;
+    }
+    this.root = this.table.add(S_IFDIR, refs, undefined, undefined, '', 0);
+  }
+
+  /** The inode of a handle. @throws FsError ESTALE. */
+  inode(ino: number): Inode<Node> {
+    const inode = this.table.get(ino);
+    if (inode === undefined) throw new FsError('ESTALE');
+    return inode;
+  }
+
+  /** A directory that still has a name. @throws FsError ENOTDIR, ENOENT. */
+  directory(ino: number): Inode<Node> {
+    const inode = this.inode(ino);
+    if (inode.type !== S_IFDIR) throw new FsError('ENOTDIR');
+    return inode;
+  }
+
+  attr(inode: Inode<Node>, attr: Attr): void {
+    if (inode.upper !== undefined) {
+      this.upper.attr(inode.upper, attr);
+      return;
+    }
+    const [ref] = inode.lowers;
+    if (ref === undefined) throw new FsError('ESTALE');
+    ref.layer.attr(ref.node, attr);
+    if (inode.lowers.length > 1) attr.nlink = this.#mergedLinks(inode);
+  }
+
+  /**
+   * Finds a child, with its attributes. An inode that the kernel does not know yet has no references: whoever does not
+   * give it one settles it.
+   */
+  find(parent: Inode<Node>, name: Name, attr: Attr): Inode<Node> | undefined {
+    const known = parent.children?.get(name);
+    if (known !== undefined) {
+      this.attr(known, attr);
+      return known;
+    }
+    if (parent.upper !== undefined) {
+      const entry = this.upper.lookup(parent.upper, name);
+      if (entry !== undefined) {
+        return entry.node === undefined
+          ? undefined
+          : this.#upperInode(parent, name, entry.node, attr);
+      }
+    }
+    const lowers = this.findLowers(parent.lowers, name, attr);
+    return lowers === undefined ? undefined : this.lowerInode(parent, name, lowers, attr);
+  }
+
+  /** What the lowers have under a name, with the attributes of the topmost. */
+  findLowers(parents: readonly LowerRef[], name: Name, attr: Attr): LowerRef[] | undefined {
+    const found: LowerRef[] = [];
+    for (const { layer, node } of parents) {
+      const into = found.length === 0 ? attr : this.#below;
+      const child = layer.lookup(node, name, into);
+      if (child === undefined) continue;
+      if (this.isLowerWhiteout(layer, into)) break;
+      const isDirectory = (into.mode & S_IFMT) === S_IFDIR;
+      if (found.length > 0 && !isDirectory) break;
+      found.push({ layer, node: child });
+      if (!isDirectory || layer.isOpaque(child)) break;
+    }
+    if (found.length === 0) return undefined;
+    return found;
+  }
+
+  /** A 0:0 device hides what is below it; in the bottom layer it is a device like any other. */
+  isLowerWhiteout(layer: LowerLayer<object>, attr: Attr): boolean {
+    return (
+      layer !== this.#bottom &&
+      (attr.mode & S_IFMT) === S_IFCHR &&
+      attr.rdevMajor === 0 &&
+      attr.rdevMinor === 0
+    );
+  }
+
+  /** The inode of a name that has no upper entry; `attr` are the lower's, and become the file's. */
+  lowerInode(
+    parent: Inode<Node>,
+    name: Name,
+    lowers: readonly LowerRef[],
+    attr: Attr,
+  ): Inode<Node> {
+    const type = attr.mode & S_IFMT;
+    if (type === S_IFDIR) {
+      const inode = this.table.add(type, lowers, undefined, parent, name, 0);
+      if (lowers.length > 1) attr.nlink = this.#mergedLinks(inode);
+      return inode;
+    }
+    if (attr.nlink <= 1) return this.table.add(type, lowers, undefined, parent, name, 0);
+    const linkIno = attr.ino;
+    const raised = this.#links.get(linkIno);
+    if (raised === undefined) {
+      return (
+        this.table.ofLink(linkIno) ?? this.table.add(type, lowers, undefined, parent, name, linkIno)
+      );
+    }
+    return this.#upperInode(parent, name, raised, attr);
+  }
+
+  #upperInode(parent: Inode<Node>, name: Name, node: Node, attr: Attr): Inode<Node> {
+    this.upper.attr(node, attr);
+    const known = this.table.ofUpper(node);
+    if (known !== undefined) return known;
+    const type = attr.mode & S_IFMT;
+    const lowers = type === S_IFDIR ? this.upper.origin(node) : [];
+    return this.table.add(type, lowers, node, parent, name, 0);
+  }
+
+  /** Whether a lower entry lies under a name: one that can be seen now, or not. */
+  covers(parent: Inode<Node>, name: Name, isVisible: boolean): boolean {
+    const entry = parent.upper === undefined ? undefined : this.upper.lookup(parent.upper, name);
+    // A visible name without an entry is the lowers'.
+    return entry?.covers ?? isVisible;
+  }
+
+  /** Upper nodes of lower files that have, or had, several names. */
+  linked(): Iterable<Node> {
+    return this.#links.values();
+  }
+
+  /** Brings an inode, and the directories above it, into the upper. Nothing that can be seen changes. */
+  copyUp(inode: Inode<Node>): Node {
+    if (inode.upper !== undefined) return inode.upper;
+    const { parent } = inode;
+    const directory = parent === undefined ? undefined : this.copyUp(parent);
+    this.upper.require(this.upper.nodeBytes + this.upper.nameBytes(inode.name));
+    const node = this.raise(inode, false);
+    if (directory !== undefined) this.upper.put(directory, inode.name, node, true, true, true);
+    return node;
+  }
+
+  /** Gives an inode an upper node without a name, or the one it has. */
+  raise(inode: Inode<Node>, mayOverdraw: boolean): Node {
+    if (inode.upper !== undefined) return inode.upper;
+    this.attr(inode, this.#attr);
+    const node = this.upper.make(this.#attr, inode.lowers, undefined, mayOverdraw);
+    this.table.raise(inode, node);
+    if (inode.linkIno !== 0) this.#links.set(inode.linkIno, node);
+    return node;
+  }
+
+  /** Changes attributes of an upper node; `change` sees the old ones, with the time now in ctime. */
+  update(node: Node, change: (attr: Attr) => void): void {
+    const attr = this.#attr;
+    this.upper.attr(node, attr);
+    this.upper.now(this.#now);
+    attr.ctimeSec = this.#now[0] ?? 0;
+    attr.ctimeNsec = this.#now[1] ?? 0;
+    change(attr);
+    this.upper.setAttr(node, attr);
+  }
+
+  /** Names have come or gone in a directory: its times, and its links when a subdirectory did. */
+  touchDirectory(node: Node, subdirectories: number): void {
+    this.update(node, (attr) => {
+      attr.mtimeSec = attr.ctimeSec;
+      attr.mtimeNsec = attr.ctimeNsec;
+      // A file system that does not count subdirectories says 1.
+      if (attr.nlink > 1) attr.nlink += subdirectories;
+    });
+  }
+
+  /** Whether a directory that still exists was asked for; the root always does. */
+  isRemoved(inode: Inode<Node>): boolean {
+    if (inode.upper === undefined) return false;
+    this.upper.attr(inode.upper, this.#attr);
+    return this.#attr.nlink === 0;
+  }
+
+  /** Nobody knows the inode any more: an upper node without a name goes with it. */
+  #dropped(inode: Inode<Node>): void {
+    if (inode.type === S_IFDIR) this.#entries.delete(inode);
+    if (inode.upper === undefined) return;
+    this.upper.attr(inode.upper, this.#attr);
+    if (this.#attr.nlink > 0) return;
+    if (inode.linkIno !== 0) this.#links.delete(inode.linkIno);
+    this.upper.free(inode.upper);
+  }
+
+  /** A merged directory's links: two, and one for each subdirectory. */
+  #mergedLinks(inode: Inode<Node>): number {
+    let links = 2;
+    for (const type of this.lowerEntries(inode).types) if (type === DT_DIR) links++;
+    return links;
+  }
+
+  /** The lowers' names of a directory, the upper apart; in the same order each time. */
+  lowerEntries(dir: Inode<Node>): Entries {
+    const cached = this.#entries.get(dir);
+    if (cached !== undefined) return cached;
+    const entries = this.mergeLowers(dir.lowers);
+    this.#entries.set(dir, entries);
+    return entries;
+  }
+
+  /** What several directories hold together, topmost first. */
+  mergeLowers(refs: readonly LowerRef[]): Entries {
+    const [top] = refs;
+    if (refs.length === 1 && top !== undefined) return top.layer.entries(top.node);
+    const merged: Name[] = [];
+    const mergedTypes: number[] = [];
+    const mergedInos: number[] = [];
+    const seen = new Set<Name>();
+    for (const { layer, node } of refs) {
+      const { names, types, inos } = layer.entries(node);
+      for (const [i, name] of names.entries()) {
+        if (seen.has(name)) continue;
+        seen.add(name);
+        const type = types[i] ?? 0;
+        if (type === DT_CHR) {
+          layer.lookup(node, name, this.#below);
+          if (this.isLowerWhiteout(layer, this.#below)) continue;
+        }
+        merged.push(name);
+        mergedTypes.push(type);
+        mergedInos.push(inos[i] ?? 0);
+      }
+    }
+    return {
+      names: merged,
+      types: Uint8Array.from(mergedTypes),
+      inos: Float64Array.from(mergedInos),
+    };
+  }
+}

@@ -1,0 +1,89 @@
+/** Which extended attributes a file may have, and what setting an ACL does to its mode. */
+import { FsError } from '../errors.ts';
+import { S_IFDIR, S_IFLNK, S_IFMT, S_ISGID } from '../layers/layer.ts';
+import type { Name } from '../layers/layer.ts';
+import { ACL_ACCESS, ACL_DEFAULT, modeOfAcl, parseAcl } from './acl.ts';
+import type { Inode } from './inode.ts';
+import type { Tree } from './tree.ts';
+
+export const CAPABILITY = 'security.capability';
+
+const XATTR_CREATE = 1;
+const XATTR_REPLACE = 2;
+const NAMESPACES = ['user.', 'trusted.', 'security.'];
+
+/** @throws FsError EOPNOTSUPP for a name that no file has, ERANGE for one that is too long. */
+export function checkXattrName(name: Name): void {
+  if (name.length > 255) throw new FsError('ERANGE');
+  if (name === ACL_ACCESS || name === ACL_DEFAULT) return;
+  const prefix = NAMESPACES.find((candidate) => name.startsWith(candidate));
+  if (prefix === undefined) throw new FsError('EOPNOTSUPP');
+  if (name.length === prefix.length) throw new FsError('EINVAL');
+}
+
+/** As `Filesystem.setxattr`, on an inode. */
+export function setXattr<Node extends object>(
+  tree: Tree<Node>,
+  inode: Inode<Node>,
+  name: Name,
+  value: Uint8Array,
+  flags: number,
+  clearSetgid: boolean,
+): void {
+  const node = tree.copyUp(inode);
+  const isPresent = tree.upper.getxattr(node, name) !== undefined;
+  if ((flags & XATTR_CREATE) !== 0 && isPresent) throw new FsError('EEXIST');
+  if ((flags & XATTR_REPLACE) !== 0 && !isPresent) throw new FsError('ENODATA');
+  if (name === ACL_ACCESS || name === ACL_DEFAULT) {
+    setAcl(tree, inode, node, name, value, clearSetgid);
+    return;
+  }
+  tree.upper.setxattr(node, name, value);
+  if (name === CAPABILITY) inode.hasNoCapability = false;
+  tree.update(node, () => undefined);
+}
+
+function setAcl<Node extends object>(
+  tree: Tree<Node>,
+  inode: Inode<Node>,
+  node: Node,
+  name: Name,
+  value: Uint8Array,
+  clearSetgid: boolean,
+): void {
+  if (inode.type === S_IFLNK) throw new FsError('EOPNOTSUPP');
+  const entries = parseAcl(value);
+  if (name === ACL_DEFAULT) {
+    if (inode.type !== S_IFDIR) throw new FsError('EACCES');
+    if (entries.length === 0) tree.upper.removexattr(node, name);
+    else tree.upper.setxattr(node, name, value);
+    inode.defaultAcl = undefined;
+    tree.update(node, () => undefined);
+    return;
+  }
+  if (entries.length === 0) {
+    tree.upper.removexattr(node, name);
+    tree.update(node, () => undefined);
+    return;
+  }
+  const { bits, minimal } = modeOfAcl(entries);
+  if (minimal) tree.upper.removexattr(node, name);
+  else tree.upper.setxattr(node, name, value);
+  tree.update(node, (attr) => {
+    attr.mode = (attr.mode & (S_IFMT | 0o7000)) | bits;
+    if (clearSetgid) attr.mode &= ~S_ISGID;
+  });
+}
+
+/** As `Filesystem.removexattr`, on an inode. */
+export function removeXattr<Node extends object>(
+  tree: Tree<Node>,
+  inode: Inode<Node>,
+  name: Name,
+): void {
+  const node = tree.copyUp(inode);
+  if (tree.upper.getxattr(node, name) === undefined) throw new FsError('ENODATA');
+  tree.upper.removexattr(node, name);
+  if (name === ACL_DEFAULT) inode.defaultAcl = undefined;
+  tree.update(node, () => undefined);
+}
