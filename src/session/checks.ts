@@ -176,18 +176,18 @@ export function findMounter(): string {
       'load the module as root: modprobe fuse; in a container, pass the device in',
     );
   }
-  if (isRoot) {
-    try {
-      closeSync(openSync('/dev/fuse', constants.O_RDWR));
-      return '';
-    } catch (error) {
-      throw new SessionError(
-        `/dev/fuse cannot be opened: ${(error as NodeJS.ErrnoException).code}`,
-        'in a container, allow the device (10:229)',
-        { cause: error },
-      );
-    }
+  try {
+    closeSync(openSync('/dev/fuse', constants.O_RDWR));
+  } catch (error) {
+    throw new SessionError(
+      `/dev/fuse cannot be opened: ${(error as NodeJS.ErrnoException).code}`,
+      isRoot
+        ? 'in a container, allow the device (10:229)'
+        : 'as root: chmod 666 /dev/fuse, as udev does on most systems',
+      { cause: error },
+    );
   }
+  if (isRoot) return '';
   const path = findFusermount();
   if (path === undefined) {
     throw new SessionError(
@@ -211,7 +211,14 @@ export function findFusermount(): string | undefined {
   return folders
     .filter((folder) => folder.startsWith('/'))
     .map((folder) => join(folder, 'fusermount3'))
-    .find((path) => statSync(path, { throwIfNoEntry: false })?.isFile() === true);
+    .find((path) => {
+      try {
+        return statSync(path).isFile();
+      } catch {
+        // Not there, or in a folder that is not for us.
+        return false;
+      }
+    });
 }
 
 /** An ordinary user's daemon sees every mount, its own as well: it must not find itself in its source. */

@@ -125,7 +125,6 @@ class Daemon {
       this.#answer(call, args),
     );
     native.close(FOLDER);
-    native.mlockall();
     if (this.#options.isolated) {
       const left = native.enterEmptyRoot();
       if (left < 0) throw new Error(`cannot leave the mounts behind: errno ${-left}`);
