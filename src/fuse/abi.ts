@@ -119,8 +119,8 @@ export const XATTR_SIZE_MAX = 65536;
 /** Errnos that are returned rather than thrown, since they are common or stand for a whole operation. */
 export const EIO = 5;
 export const ENODEV = 19;
-export const EINVAL = 22;
 export const ENOTTY = 25;
+export const ENOSPC = 28;
 export const ERANGE = 34;
 export const ENOSYS = 38;
 export const ENODATA = 61;

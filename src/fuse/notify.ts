@@ -1,7 +1,8 @@
 /**
  * Notifications: telling the kernel that what it remembers is no longer so. Needed for changes that it did not ask for
  * only. They are queued and written by a thread of the channel's, after every reply sent before: INVAL_ENTRY and DELETE
- * take the lock of the directory, which whoever waits for a reply may hold.
+ * take the lock of the directory, which whoever waits for a reply may hold. Each method gives 0, or -EAGAIN when the queue
+ * is full.
  */
 import type { Channel } from '../native.ts';
 import type { Name } from '../layers/layer.ts';
@@ -15,30 +16,30 @@ export class Notifier {
   }
 
   /** The attributes and ACLs of `ino`, and its pages or listing unless `attributesOnly`. */
-  inode(ino: number, attributesOnly: boolean): void {
+  inode(ino: number, attributesOnly: boolean): number {
     const { message, view } = notification(abi.FUSE_NOTIFY_INVAL_INODE, 24);
     view.setBigUint64(16, BigInt(ino), true);
     view.setBigInt64(24, attributesOnly ? -1n : 0n, true);
-    this.#channel.notify(message);
+    return this.#channel.notify(message);
   }
 
   /** What `name` in `parent` stands for, be it absent. */
-  entry(parent: number, name: Name): void {
+  entry(parent: number, name: Name): number {
     const { message, view } = notification(abi.FUSE_NOTIFY_INVAL_ENTRY, 16 + name.length + 1);
     view.setBigUint64(16, BigInt(parent), true);
     view.setUint32(24, name.length, true);
     Buffer.from(message.buffer).write(name, 32, 'latin1');
-    this.#channel.notify(message);
+    return this.#channel.notify(message);
   }
 
   /** As `entry`, when the name is gone: who watches the directory is told, and `child` is cut off even if it is busy. */
-  deleted(parent: number, child: number, name: Name): void {
+  deleted(parent: number, child: number, name: Name): number {
     const { message, view } = notification(abi.FUSE_NOTIFY_DELETE, 24 + name.length + 1);
     view.setBigUint64(16, BigInt(parent), true);
     view.setBigUint64(24, BigInt(child), true);
     view.setUint32(32, name.length, true);
     Buffer.from(message.buffer).write(name, 40, 'latin1');
-    this.#channel.notify(message);
+    return this.#channel.notify(message);
   }
 }
 

@@ -18,9 +18,16 @@ export interface ServerOptions {
   log: (message: string) => void;
   /** Called between requests, after a wake-up. */
   onWake?: () => void;
+  /** Makes `receive` return 0 when no request is there. With it, room is looked for before ENOSPC is answered. */
+  wake?: () => void;
+  /** Called after every so many requests. */
+  onInterval?: { requests: number; look: () => void };
   /** A bug is answered EIO and the session tainted, or, in tests, thrown. */
   onBug?: 'answer' | 'rethrow';
 }
+
+/** Requests read at most in search of room; each may be as long as a WRITE. */
+const RECLAIM_MAX = 32;
 
 /** Bugs that look alike are logged once, and no more than this many in all. */
 const BUGS_LOGGED_MAX = 100;
@@ -32,6 +39,8 @@ export class Server {
   readonly #exchange: Exchange;
   readonly #counts: Float64Array = new Float64Array(abi.OPCODES);
   readonly #bugs: Set<string> = new Set();
+  /** Requests read in search of room, yet to be served. */
+  readonly #held: Uint8Array[] = [];
   #taint: string | undefined;
 
   constructor(options: ServerOptions) {
@@ -62,22 +71,82 @@ export class Server {
 
   /** Serves until the device gives an error. @returns that error, negative: -ENODEV when the mount is gone. */
   run(): number {
-    const channel = this.#channel;
-    const { segments, reply } = this.#exchange;
-    let length = channel.receive();
+    const { onWake, onInterval } = this.#options;
+    const interval = onInterval?.requests ?? Infinity;
+    let untilLook = interval;
+    let length = this.#channel.receive();
     while (length >= 0) {
       if (length === 0) {
-        this.#options.onWake?.();
-        length = channel.receive();
+        onWake?.();
+        length = this.#channel.receive();
         continue;
       }
-      const result = this.#serve(length);
-      if (result === NO_REPLY) length = channel.receive();
-      else if (result === SEGMENTS) {
-        length = channel.replySegmentsAndReceive(segments.values, segments.count);
-      } else length = channel.replyAndReceive(reply.finish(result));
+      let result = this.#serve(length);
+      if (result === -abi.ENOSPC && this.#reclaim(length)) result = this.#serve(length);
+      if (--untilLook <= 0) {
+        untilLook = interval;
+        onInterval?.look();
+      }
+      length =
+        this.#held.length === 0 ? this.#answerAndReceive(result) : this.#answerAndTake(result);
     }
     return length;
+  }
+
+  #answerAndReceive(result: number): number {
+    const channel = this.#channel;
+    const { segments, reply } = this.#exchange;
+    if (result === NO_REPLY) return channel.receive();
+    if (result === SEGMENTS) {
+      return channel.replySegmentsAndReceive(segments.values, segments.count);
+    }
+    return channel.replyAndReceive(reply.finish(result));
+  }
+
+  /** Answers, and goes on with a request that was read already. @returns its length. */
+  #answerAndTake(result: number): number {
+    const { segments, reply, request } = this.#exchange;
+    if (result === SEGMENTS) this.#channel.sendSegments(segments.values, segments.count);
+    else if (result !== NO_REPLY) this.#channel.send(reply.finish(result));
+    const next = this.#held.shift() ?? new Uint8Array();
+    request.bytes.set(next);
+    return next.length;
+  }
+
+  /**
+   * Looks for room before ENOSPC is answered: files end when the kernel forgets them, and it may have told us already.
+   * Reads what is queued, serves the FORGETs, holds the rest until the request at hand (of `length` bytes) is answered.
+   *
+   * @returns whether something was forgotten, so that another try makes sense.
+   */
+  #reclaim(length: number): boolean {
+    const { wake, onWake } = this.#options;
+    if (wake === undefined) return false;
+    const { request } = this.#exchange;
+    const current = request.bytes.slice(0, length);
+    const { opcode } = request;
+    let hasForgotten = false;
+    while (this.#held.length < RECLAIM_MAX) {
+      wake();
+      const received = this.#channel.receive();
+      // An error will be met again.
+      if (received < 0) break;
+      if (received === 0) {
+        onWake?.();
+        break;
+      }
+      if (request.opcode === abi.FUSE_FORGET || request.opcode === abi.FUSE_BATCH_FORGET) {
+        this.#serve(received);
+        hasForgotten = true;
+      } else {
+        this.#held.push(request.bytes.slice(0, received));
+      }
+    }
+    request.bytes.set(current);
+    this.#exchange.reply.address(request);
+    // Served twice, it was one request all the same.
+    if (hasForgotten && opcode < abi.OPCODES) this.#counts[opcode]!--;
+    return hasForgotten;
   }
 
   /** Answers the message received, as an operation does. */

@@ -65,6 +65,7 @@ export interface RequestOptions {
 export class Kernel implements Channel {
   readonly request: ArrayBuffer = new ArrayBuffer(MEBIBYTE + 4096);
   readonly reply: ArrayBuffer = new ArrayBuffer(MEBIBYTE + 4096);
+  readonly statistics: ArrayBuffer = new ArrayBuffer(0);
   /** References that we hold, by node id. */
   readonly references: Map<number, number> = new Map();
   /** Notifications, in order. */
@@ -139,8 +140,9 @@ export class Kernel implements Channel {
     return this.send(at);
   }
 
-  notify(message: Uint8Array): void {
+  notify(message: Uint8Array): number {
     this.notified.push(message);
+    return 0;
   }
 
   drain(): void {}

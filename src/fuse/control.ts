@@ -1,0 +1,102 @@
+/**
+ * What the main thread may ask of the thread that serves the filesystem, which answers between two requests: a name
+ * for each question and the function that answers it.
+ */
+import { STATISTICS } from '../native.ts';
+import type { Channel } from '../native.ts';
+import type { Change } from '../overlay/changes.ts';
+import type { Usage } from '../overlay/overlay.ts';
+import type { Server } from './server.ts';
+
+/** What is asked about. Before the filesystem is mounted there is no server. */
+export interface Subject {
+  overlay: { changes(): Iterable<Change>; usage(): Usage };
+  server?: Server;
+  channel?: Channel;
+}
+
+export interface Status extends Usage {
+  /** Paths that differ from the lower. */
+  changes: number;
+  /** By opcode. */
+  requests: Record<string, number>;
+  /** The first bug met. */
+  taint?: string;
+  warnings: string[];
+}
+
+/** Changes told in one answer. */
+const CHUNK = 4096;
+
+/** Part of the limit beyond which a session is nearly full. */
+export const NEARLY_FULL = 0.9;
+
+export class Control {
+  readonly #subject: Subject;
+  /** What is left to tell of the listing under way; a listing that begins replaces it. */
+  #listed: Change[] = [];
+
+  constructor(subject: Subject) {
+    this.#subject = subject;
+  }
+
+  /** @throws Error a question that is not known. */
+  answer(call: string, args: unknown): unknown {
+    const handler = HANDLERS[call];
+    if (handler === undefined) throw new Error(`the filesystem knows no '${call}'`);
+    return handler(this, args);
+  }
+
+  status(): Status {
+    const { overlay, server } = this.#subject;
+    const status: Status = {
+      ...overlay.usage(),
+      changes: [...overlay.changes()].length,
+      requests: server?.requests ?? {},
+      warnings: this.#warnings(),
+    };
+    if (server?.taint !== undefined) status.taint = server.taint;
+    return status;
+  }
+
+  /**
+   * The changes from the `from`th on. The listing is of the moment when its beginning (0) was asked for, whatever
+   * happens until its end.
+   */
+  diff(from: number): { changes: Change[]; done: boolean } {
+    if (from === 0) this.#listed = [...this.#subject.overlay.changes()];
+    const changes = this.#listed.slice(from, from + CHUNK);
+    const done = from + CHUNK >= this.#listed.length;
+    if (done) this.#listed = [];
+    return { changes, done };
+  }
+
+  #warnings(): string[] {
+    const warnings: string[] = [];
+    const { used, limit } = this.#subject.overlay.usage();
+    if (used >= NEARLY_FULL * limit) warnings.push(nearlyFull(used, limit));
+    const refused = refusedReplies(this.#subject.channel);
+    if (refused > 0) warnings.push(`the kernel did not accept ${refused} replies`);
+    return warnings;
+  }
+}
+
+const HANDLERS: Readonly<Record<string, (control: Control, args: unknown) => unknown>> = {
+  status: (control) => control.status(),
+  diff: (control, args) => control.diff(numberOf(args, 'from')),
+};
+
+/** A count among the arguments; 0 when it is not there. */
+function numberOf(args: unknown, key: string): number {
+  const value: unknown = typeof args === 'object' && args !== null ? Reflect.get(args, key) : 0;
+  return typeof value === 'number' && Number.isSafeInteger(value) && value > 0 ? value : 0;
+}
+
+export function nearlyFull(used: number, limit: number): string {
+  return `the upper is ${Math.floor((100 * used) / limit)} % full`;
+}
+
+function refusedReplies(channel: Channel | undefined): number {
+  if (channel === undefined) return 0;
+  return Number(new BigUint64Array(channel.statistics)[STATISTICS.REFUSED] ?? 0n);
+}

@@ -1,0 +1,158 @@
+/**
+ * The thread that is the filesystem: builds layers and overlay, says ready, is given the mounted device, and from then on
+ * does nothing but serve it, blocked in the channel between requests. Run by the daemon's main thread as a worker.
+ *
+ *   main -> worker   workerData, { type: 'serve', device }, { id, call, args } and a wake-up
+ *   worker -> main   { type: 'ready' }, { type: 'log', message }, { id, result } or { id, error }, { type: 'ended' }
+ */
+import type { MessagePort } from 'node:worker_threads';
+import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { DirectoryLayer } from '../layers/directory.ts';
+import type { MemoryNode } from '../layers/memory.ts';
+import { MemoryUpper } from '../layers/memory.ts';
+import type { Native } from '../native.ts';
+import { native } from '../native.ts';
+import { Overlay } from '../overlay/overlay.ts';
+import { ENODEV } from './abi.ts';
+import { Control, NEARLY_FULL, nearlyFull } from './control.ts';
+import type { Subject } from './control.ts';
+import { MAX_WRITE } from './negotiate.ts';
+import { Server } from './server.ts';
+
+export interface WorkerData {
+  /** Topmost first; `fd` is an open directory. */
+  lowers: { kind: 'directory'; fd: number }[];
+  links: 'shared' | 'separate';
+  /** An empty memfd. */
+  arenaFd: number;
+  limitBytes: number;
+  /** An eventfd by which the main thread says that it has asked something. */
+  wakeFd: number;
+  readonly: boolean;
+}
+
+interface Message {
+  type?: string;
+  device?: number;
+  id?: number;
+  call?: string;
+  args?: unknown;
+}
+
+/** Threads that wait for slow disks, so that metadata need not. */
+const READERS = 4;
+
+/** Requests between two looks at how full the upper is. */
+const LOOK_INTERVAL = 256;
+
+/** Part of the limit at which a session counts as relieved, and would be warned about again. */
+const RELIEVED = 0.8;
+
+class Worker {
+  readonly #port: MessagePort;
+  readonly #data: WorkerData;
+  readonly #native: Native;
+  readonly #overlay: Overlay<MemoryNode>;
+  readonly #subject: Subject;
+  readonly #control: Control;
+  #isNearlyFull = false;
+
+  constructor(port: MessagePort, data: WorkerData, addon: Native) {
+    this.#port = port;
+    this.#data = data;
+    this.#native = addon;
+    const bottom = data.lowers.length - 1;
+    const lowers = data.lowers.map(
+      ({ fd }, index) =>
+        new DirectoryLayer(addon, fd, { links: data.links, above: index < bottom }),
+    );
+    this.#overlay = new Overlay(lowers, new MemoryUpper(addon, data.arenaFd, data.limitBytes));
+    this.#subject = { overlay: this.#overlay };
+    this.#control = new Control(this.#subject);
+  }
+
+  start(): void {
+    this.#port.on('message', (message: Message) => this.#take(message));
+    this.#post({ type: 'ready' });
+  }
+
+  #take(message: Message): void {
+    if (message.type === 'serve' && message.device !== undefined) {
+      this.#serve(message.device);
+    } else if (message.id !== undefined && message.call !== undefined) {
+      this.#post(this.#answer(message.id, message.call, message.args));
+    }
+  }
+
+  #answer(
+    id: number,
+    call: string,
+    args: unknown,
+  ): { id: number; result?: unknown; error?: string } {
+    try {
+      return { id, result: this.#control.answer(call, args) };
+    } catch (error) {
+      return { id, error: error instanceof Error ? error.message : String(error) };
+    }
+  }
+
+  /** Serves until the mount is gone; the event loop stands still meanwhile. */
+  #serve(device: number): void {
+    const { wakeFd } = this.#data;
+    const channel = new this.#native.Channel({
+      fd: device,
+      wakeFd,
+      requestBytes: MAX_WRITE + 4096,
+      threads: READERS,
+    });
+    const server = new Server({
+      channel,
+      filesystem: this.#overlay,
+      log: (message) => this.#log(message),
+      onWake: () => this.#drain(),
+      wake: () => void this.#native.wake(wakeFd),
+      onInterval: { requests: LOOK_INTERVAL, look: () => this.#watch() },
+    });
+    this.#subject.server = server;
+    this.#subject.channel = channel;
+    const end = server.run();
+    if (end !== -ENODEV) this.#log(`the device failed: errno ${-end}`);
+    channel.close();
+    this.#native.close(device);
+    this.#overlay.close();
+    this.#post({ type: 'ended' });
+    this.#port.close();
+  }
+
+  /** Takes up what the main thread has asked while the event loop stood still. */
+  #drain(): void {
+    while (true) {
+      const received = receiveMessageOnPort(this.#port);
+      if (received === undefined) return;
+      this.#take(received.message as Message);
+    }
+  }
+
+  /** Says once that the upper is nearly full, and again after it was not. */
+  #watch(): void {
+    const { used, limit } = this.#overlay.usage();
+    if (used >= NEARLY_FULL * limit) {
+      if (!this.#isNearlyFull) this.#log(nearlyFull(used, limit));
+      this.#isNearlyFull = true;
+    } else if (used < RELIEVED * limit) {
+      this.#isNearlyFull = false;
+    }
+  }
+
+  #post(message: object): void {
+    // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a port has no origin
+    this.#port.postMessage(message);
+  }
+
+  #log(message: string): void {
+    this.#post({ type: 'log', message });
+  }
+}
+
+if (parentPort === null) throw new Error('this module runs in a worker thread only');
+new Worker(parentPort, workerData as WorkerData, native).start();
