@@ -174,7 +174,7 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
     const { parent } = node;
     const names =
       parent === undefined
-        ? this.#native.listxattr(this.#rootFd, '')
+        ? this.#native.listxattr(this.#rootFd, '.')
         : this.#native.listxattr(this.#directory(parent), node.name);
     if (typeof names !== 'number') return this.#above ? unescapeXattrs(names) : names;
     if (names === -EOPNOTSUPP) return [];
@@ -186,7 +186,7 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
     const { parent } = node;
     const value =
       parent === undefined
-        ? this.#native.getxattr(this.#rootFd, '', name)
+        ? this.#native.getxattr(this.#rootFd, '.', name)
         : this.#native.getxattr(this.#directory(parent), node.name, name);
     if (typeof value !== 'number') return value;
     // A file system without this kind of attribute has none.
