@@ -28,10 +28,12 @@
         '-std=c++20',
         '-O2',
         '-fvisibility=hidden',
+        '-ffunction-sections',
         '<@(warnings)',
       ],
-      # Static, so that the glibc of the machine is all a prebuilt addon needs.
-      'ldflags': ['-static-libstdc++', '-static-libgcc'],
+      # Static, so that a prebuilt addon needs nothing but glibc and libgcc_s, which node has loaded already. (A
+      # static libgcc would raise the glibc floor from 2.34 to 2.35, for _dl_find_object.)
+      'ldflags': ['-static-libstdc++', '-Wl,--gc-sections'],
     },
     {
       'target_name': 'keeper',

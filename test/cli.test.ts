@@ -271,7 +271,7 @@ test('lock of a busy session lists the processes and exits with 1', async (t) =>
   t.deepEqual(await typed(['lock'], { sessions: [session] }), {
     code: 1,
     out: [],
-    err: [`ostree-ts: ${busy.message}`, '  7 bash (cwd, fd 3)', busy.remedy ?? ''],
+    err: [`ostree-ts: ${busy.message}`, busy.remedy ?? ''],
   });
   const { err } = await typed(['lock', '--json'], { sessions: [session] });
   t.deepEqual(JSON.parse(err.join('\n')), {

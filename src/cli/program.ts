@@ -68,7 +68,7 @@ interface Failure {
   message: string;
   remedy?: string | undefined;
   code: number;
-  /** Of a busy session: who holds it. */
+  /** Of a busy session: who holds it; the message names them for people. */
   holders?: Holder[];
 }
 
@@ -84,9 +84,6 @@ function report(error: unknown, args: string[], { err }: Context): number {
     return failure.code;
   }
   if (failure.message !== '') err(`ostree-ts: ${displayText(failure.message)}`);
-  for (const { pid, name, by } of failure.holders ?? []) {
-    err(displayText(`  ${pid} ${name} (${by.join(', ')})`));
-  }
   if (failure.remedy !== undefined) err(failure.remedy);
   return failure.code;
 }
