@@ -43,6 +43,13 @@ export function word(bytes: string): string {
   );
 }
 
+/** A byte string as a data argument of a line. */
+export function dataWord(bytes: string): string {
+  if (bytes === '') return '=';
+  if (bytes.includes('\0')) return `:${Buffer.from(bytes, 'latin1').toString('hex')}`;
+  return `=${word(bytes)}`;
+}
+
 /** The byte string that stands for text: its UTF-8. */
 export function utf8(text: string): string {
   return Buffer.from(text, 'utf8').toString('latin1');

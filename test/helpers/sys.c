@@ -124,6 +124,13 @@ struct bytes data(char *argument) {
   buffer = NULL;
   struct bytes result = {(unsigned char *)argument + 1, strlen(argument) - (*argument != 0)};
   if (argument[0] == '=') return result;
+  if (argument[0] == ':') {
+    buffer = malloc(result.length / 2 + 1);
+    result.length /= 2;
+    for (size_t i = 0; i < result.length; i++) sscanf(argument + 1 + 2 * i, "%2hhx", &buffer[i]);
+    result.data = buffer;
+    return result;
+  }
   char *end;
   unsigned long seed = strtoul(argument + 1, &end, 10);
   result.length = *end == ':' ? strtoul(end + 1, NULL, 10) : 0;
@@ -215,7 +222,8 @@ static void run(char *line) {
   char *argv[256];
   int argc = 0;
   char *rest = NULL;
-  for (char *word = strtok_r(line, " ", &rest); word && argc < 256; word = strtok_r(NULL, " ", &rest)) argv[argc++] = word;
+  for (char *word = strtok_r(line, " ", &rest); word && argc < 255; word = strtok_r(NULL, " ", &rest)) argv[argc++] = word;
+  argv[argc] = NULL;
   if (argc == 0 || argv[0][0] == ';') {
     say("-\n");
     return;

@@ -34,7 +34,8 @@ long keep(const char *argument, int fd);
 // A number (decimal, 0 octal, 0x) or names joined by '|'.
 long long number(const char *argument);
 
-// Bytes of a data argument, freed by the next call: "=text" with %XX, "#seed:length" noise, "*byte:length" repeated.
+// Bytes of a data argument, freed by the next call: "=text" with %XX (no NUL), ":hex", "#seed:length" noise,
+// "*byte:length" repeated.
 struct bytes {
   const unsigned char *data;
   size_t length;

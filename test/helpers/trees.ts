@@ -2,7 +2,7 @@
  * Trees from object literals: `plant(hand, { 'usr/lib/x': 'hi', 'usr/bin/y': symlink('x') })`. Keys are paths (byte
  * strings), parents are made as needed; every file and directory gets fixed times in the past.
  */
-import { type Hand, word } from './hand.ts';
+import { dataWord, type Hand, word } from './hand.ts';
 
 interface Metadata {
   mode?: number;
@@ -73,7 +73,7 @@ export function plantScript(tree: Tree, root: string): string[] {
     switch (node.kind) {
       case 'file':
         lines.push(`open 0 ${at} O_CREAT|O_RDWR 0600`);
-        if (node.data !== '') lines.push(`pwrite 0 0 =${node.data === '' ? '' : word(node.data)}`);
+        if (node.data !== '') lines.push(`pwrite 0 0 ${dataWord(node.data)}`);
         if (node.size !== undefined) lines.push(`truncate @0 ${node.size}`);
         lines.push('close 0');
         break;
@@ -112,14 +112,39 @@ function attributeLines(at: string, node: Exclude<Node, { kind: 'link' }>): stri
     lines.push(`chmod ${at} 0${mode.toString(8)}`);
   }
   for (const [name, value] of Object.entries(node.xattrs ?? {})) {
-    lines.push(`setxattr ${at} ${word(name)} =${value === '' ? '' : word(value)}`);
+    lines.push(`setxattr ${at} ${word(name)} ${dataWord(value)}`);
   }
   const mtime = node.mtime ?? PLANTED;
   lines.push(`utimens ${at} ${mtime} ${mtime}`);
   return lines;
 }
 
-/** Makes `tree` in the folder `root` (a path the hand understands); the folder itself is made when `makeRoot`. */
+/**
+ * The lines that bring everything of `tree`, planted at `root`, into the upper layer and leave it as it was: data by
+ * writing a byte that is there already, metadata by setting it to what it is.
+ */
+export function copyUpScript(tree: Tree, root: string): string[] {
+  const lines: string[] = [];
+  const paths = Object.keys(tree).sort((a, b) => b.split('/').length - a.split('/').length);
+  for (const path of paths) {
+    const node = tree[path] ?? '';
+    const whole = typeof node === 'string' ? file(node) : node;
+    if (whole.kind === 'link') continue;
+    const at = word(`${root}/${path}`);
+    if (whole.kind === 'file' && whole.data !== '') {
+      lines.push(
+        `open 0 ${at} O_RDWR`,
+        `pwrite 0 0 ${dataWord(whole.data.charAt(0))}`,
+        'fsync 0',
+        'close 0',
+      );
+    }
+    lines.push(...attributeLines(at, whole));
+  }
+  return lines;
+}
+
+/** Makes `tree` in the folder `root` (a path the hand understands), which exists. */
 export async function plant(hand: Hand, tree: Tree, root: string): Promise<void> {
   await hand.must(plantScript(tree, root));
 }

@@ -1,0 +1,117 @@
+/**
+ * A session for a test: unlocked by the library, served by its own daemon, ended whatever happens, and checked to have
+ * left nothing: no mount, no process, no file, and a lower that is what it was.
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { chmod, mkdir } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Session, type UnlockOptions, unlock } from '../../src/index.ts';
+import { listTree } from './checksum.ts';
+import { compareListings } from './compare.ts';
+import { Hand } from './hand.ts';
+import { plant, type Tree } from './trees.ts';
+
+export interface MountedOptions {
+  /** The lower: made from a literal in a folder of its own, or a directory that exists. */
+  lower: Tree | string;
+  options?: Omit<UnlockOptions, 'source' | 'mountpoint'>;
+  /** Leave out the checksum of the lower: it is another test's, or too large to be read twice. */
+  unchecked?: boolean;
+}
+
+export interface Mounted extends AsyncDisposable {
+  readonly session: Session;
+  /** The read-only tree. */
+  readonly lower: string;
+  readonly mountpoint: string;
+  /** A folder for whatever the test needs beside them; goes with the session. */
+  readonly folder: string;
+  /** A hand that starts in the mount's root; ended with the session. */
+  hand(timeoutMs?: number): Hand;
+}
+
+export async function mounted({ lower, options, unchecked }: MountedOptions): Promise<Mounted> {
+  const folder = mkdtempSync(join(tmpdir(), 'mounted-'));
+  // Other users of the tests go through it.
+  await chmod(folder, 0o755);
+  const mountpoint = join(folder, 'mnt');
+  await mkdir(mountpoint);
+  let source: string;
+  if (typeof lower === 'string') {
+    source = lower;
+  } else {
+    source = join(folder, 'lower');
+    await mkdir(source);
+    await using hand = new Hand({ cwd: folder });
+    await plant(hand, lower, 'lower');
+  }
+  const before = unchecked ? undefined : await listTree(source);
+  const session = await unlock({ source: [source], mountpoint, ...options });
+  const hands: Hand[] = [];
+  return {
+    session,
+    lower: source,
+    mountpoint,
+    folder,
+    hand(timeoutMs) {
+      const hand = new Hand({ cwd: mountpoint, ...(timeoutMs !== undefined && { timeoutMs }) });
+      hands.push(hand);
+      return hand;
+    },
+    async [Symbol.asyncDispose]() {
+      for (const hand of hands) await hand[Symbol.asyncDispose]();
+      try {
+        await end(session, mountpoint);
+      } finally {
+        spawnSync('umount', ['-l', mountpoint], { stdio: 'ignore' });
+      }
+      if (before !== undefined) {
+        const changed =
+          before === (await listTree(source))
+            ? []
+            : compareListings(before, await listTree(source));
+        if (changed.length > 0) throw new Error(`the lower has changed:\n${changed.join('\n')}`);
+      }
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Locks a session, and throws when it leaves anything or its daemon says that it met a bug. */
+async function end(session: Session, mountpoint: string): Promise<void> {
+  const status = await session.status();
+  await session.lock();
+  const wrong = [...status.problems];
+  if (isMounted(mountpoint)) wrong.push(`still mounted: ${mountpoint}`);
+  for (const pid of [status.pid, status.keeper]) {
+    if (pid !== null && !(await gone(pid))) wrong.push(`process ${pid} still runs`);
+  }
+  for (const base of [
+    '/run/ostree-ts',
+    join(process.env['XDG_RUNTIME_DIR'] ?? '/nonexistent', 'ostree-ts'),
+  ]) {
+    if (existsSync(join(base, session.name))) wrong.push(`${base}/${session.name} is still there`);
+  }
+  if (wrong.length > 0) throw new Error(`${session.name}: ${[...wrong, ...status.log].join('\n')}`);
+}
+
+export function isMounted(mountpoint: string): boolean {
+  return readFileSync('/proc/self/mountinfo', 'utf8').includes(` ${mountpoint} `);
+}
+
+async function gone(pid: number): Promise<boolean> {
+  for (let round = 0; round < 50; round++) {
+    if (!existsSync(`/proc/${pid}`)) return true;
+    await sleep(100);
+  }
+  return false;
+}
+
+/** Bytes of memory that a process has in RAM. */
+export function residentBytes(pid: number): number {
+  const match = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  return Number(match?.[1] ?? Number.NaN) * 1024;
+}
