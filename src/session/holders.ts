@@ -5,6 +5,7 @@
  */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { type ByteString, native, STAT, STAT_FIELDS } from '../native.ts';
+import { shown } from './checks.ts';
 import { type Mount, readMounts } from './mountinfo.ts';
 import { readStat } from './processes.ts';
 
@@ -20,7 +21,7 @@ const WORDS = 4;
 export interface Holder {
   /** 0 for what is held by no process but by the kernel: a mount on top. */
   pid: number;
-  /** As /proc/PID/comm has it. */
+  /** As /proc/PID/comm has it; the type of a filesystem for a mount on top. */
   name: string;
   /** `cwd`, `root`, `exe`, `mapped`, `fd 3`, `namespace`, or a mount's path; at most a few of each process. */
   by: string[];
@@ -70,7 +71,7 @@ export function findHolders(device: string, home: number | 'self'): Holder[] {
     const by = holdsBy(pid, device, ids, pinning);
     if (by.length === 0) continue;
     const words = by.length > WORDS ? [...by.slice(0, WORDS), `and ${by.length - WORDS} more`] : by;
-    holders.push({ pid, name: readStat(pid)?.comm ?? '?', by: words });
+    holders.push({ pid, name: shown(readStat(pid)?.comm ?? '?'), by: words });
   }
   return holders;
 }
@@ -79,7 +80,11 @@ export function findHolders(device: string, home: number | 'self'): Holder[] {
 function mountsOnTop(mounts: Mount[], device: string): Holder[] {
   const ours = new Set(mounts.filter((mount) => mount.device === device).map((mount) => mount.id));
   const onTop = mounts.filter((mount) => ours.has(mount.parent) && !ours.has(mount.id));
-  return onTop.map((mount) => ({ pid: 0, name: mount.type, by: [`mounted at ${mount.path}`] }));
+  return onTop.map((mount) => ({
+    pid: 0,
+    name: mount.type,
+    by: [`mounted at ${shown(mount.path)}`],
+  }));
 }
 
 function holdsBy(

@@ -19,10 +19,11 @@ import {
   type Places,
 } from './checks.ts';
 import type { DaemonOptions } from './daemon.ts';
+import { checkName, nameFor, release, reserve } from './folders.ts';
 import { readMounts } from './mountinfo.ts';
 import { self } from './processes.ts';
 import { readRecord, type SessionRecord, writeRecord } from './record.ts';
-import { checkName, listSessions, nameFor, release, reserve } from './registry.ts';
+import { listSessions } from './registry.ts';
 import { Session } from './session.ts';
 import { DEFAULT_SIZE, formatBytes, memoryBytes, parseSize } from './size.ts';
 
@@ -67,7 +68,7 @@ export async function unlock(options: UnlockOptions): Promise<Session> {
   if (mounter !== '') refuseRecursion(places);
   const warnings = [...placeWarnings(places), ...sizeWarnings(limitBytes, total, await limits())];
 
-  const { name, folder } = reserve(wanted, nameFor(places.mountpoint));
+  const { name, folder } = await reserve(wanted, nameFor(places.mountpoint));
   const record: SessionRecord = {
     version: 1,
     name,

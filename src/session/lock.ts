@@ -6,10 +6,10 @@ import { SessionError } from '../errors.ts';
 import { native } from '../native.ts';
 import { findFusermount, hostPath, shown } from './checks.ts';
 import { Control } from './control.ts';
+import { release } from './folders.ts';
 import { describeHolders, findHolders, type Holder } from './holders.ts';
 import { type Mount, readMounts } from './mountinfo.ts';
 import { isAlive, selfAndAncestors, signal } from './processes.ts';
-import { release } from './registry.ts';
 import { ANSWER_MS, inspect, type Inspection } from './status.ts';
 
 const MNT_DETACH = 2;
@@ -25,9 +25,12 @@ export interface LockResult {
   changes: number | null;
   /** Bytes thrown away; `null` when the daemon could not be asked. */
   used: number | null;
-  /** The base is visible again, but the daemon serves on until the last holder has ended. */
+  /**
+   * The base is visible again, but the daemon serves on until the last holder has ended. When this process is the only
+   * one (it was started from the tree), that is its end, and this is false.
+   */
   draining: boolean;
-  /** Who still holds it when `draining`. */
+  /** Who still holds it when `draining`, as far as this user may see. */
   holders: Holder[];
   /** What was found wrong and cleaned up, one line each. */
   found: string[];
@@ -76,7 +79,7 @@ export async function lock(folder: string, name: string, lazy: boolean): Promise
   if (others.length > 0 && !lazy && seen.mounts.length > 0) throw new BusyError(name, others);
   if (seen.mounts.length > 0) await detach(folder, seen);
   if (seen.health === 'hung') await killHung(seen, result);
-  await drain(folder, seen, holders.length > 0, result);
+  await drain(folder, seen, holders, result);
   return result;
 }
 
@@ -162,27 +165,25 @@ async function killHung(seen: Inspection, result: LockResult): Promise<void> {
   await until(() => !isAlive(daemon), ANSWER_MS);
 }
 
-/** Waits until the daemon has gone and the folder with it; no longer than a moment when somebody still holds files. */
+/** Waits until the daemon has gone and the folder with it; not at all when somebody still holds files. */
 async function drain(
   folder: string,
   seen: Inspection,
-  isHeld: boolean,
+  holders: Holder[],
   result: LockResult,
 ): Promise<void> {
   const { state } = seen;
   const hasEnded = () =>
     !existsSync(folder) ||
     (state !== undefined && !isAlive(state.daemon) && !isAlive(state.keeper));
-  if (await until(hasEnded, isHeld ? POLL_MS : DRAIN_MS)) {
-    // A keeper removes it; without one, or with a daemon that failed at the very end, we do.
+  if (await until(hasEnded, holders.length > 0 ? POLL_MS : DRAIN_MS)) {
+    // The keeper has removed it; without one, we do.
     release(folder);
     return;
   }
-  result.draining = true;
-  const family = selfAndAncestors();
-  result.holders = findHolders(state?.device ?? '', 'self').filter(
-    ({ pid }) => pid !== process.pid || family.size === 1,
-  );
+  // Without a holder that was found there is one that may not be looked at.
+  result.holders = holders.filter(({ pid }) => pid !== process.pid);
+  result.draining = result.holders.length > 0 || holders.length === 0;
 }
 
 async function until(isTrue: () => boolean, timeoutMs: number): Promise<boolean> {

@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SessionError } from '../errors.ts';
 import { type ByteString, native, STAT, STAT_FIELDS } from '../native.ts';
-import { type HostPath, openPlace, shown } from './checks.ts';
+import { openPlace, shown } from './checks.ts';
 import { Control } from './control.ts';
 import { lock, type LockResult } from './lock.ts';
 import { isAlive } from './processes.ts';
@@ -19,7 +19,7 @@ const POLL_MS = 100;
 
 export interface SessionStatus {
   name: string;
-  /** As typed: several directories are joined by colons, topmost first, a colon in a name is `\:`. */
+  /** As typed: several directories are joined by colons, topmost first, a colon in a name is `\:`, a backslash `\\`. */
   source: string;
   mountpoint: string;
   /** What the session is for; `directory`: plain directories. */
@@ -93,7 +93,7 @@ export class Session implements AsyncDisposable {
     return {
       name: this.name,
       source: (record?.source ?? [])
-        .map((path) => shown(path).replaceAll(':', String.raw`\:`))
+        .map((path) => shown(path).replaceAll(/[:\\]/g, String.raw`\$&`))
         .join(':'),
       mountpoint: shown(record?.mountpoint ?? ''),
       mode: record?.mode ?? 'directory',
@@ -112,15 +112,14 @@ export class Session implements AsyncDisposable {
   }
 
   /**
-   * What changed, sorted by path; only what is at or below one of `paths` (from the root of the mount) when given.
+   * What changed, sorted by path; only what is at or below one of `paths` when given, which are as `Change.path`.
    *
    * @throws SessionError the daemon is gone or does not answer.
    */
-  async *diff(options: { paths?: HostPath[] } = {}): AsyncIterableIterator<Change> {
+  async *diff(options: { paths?: ByteString[] } = {}): AsyncIterableIterator<Change> {
     using control = await Control.open(this.folder, ANSWER_MS);
     this.#flush();
-    const wanted = (options.paths ?? []).map(fromRoot);
-    const changes: Change[] = [];
+    const wanted = options.paths ?? [];
     for (let from = 0; ;) {
       const part = await control.call<{ changes: Change[]; done: boolean }>(
         'diff',
@@ -128,11 +127,9 @@ export class Session implements AsyncDisposable {
         DIFF_MS,
       );
       from += part.changes.length;
-      changes.push(...part.changes.filter(({ path }) => isWithin(path, wanted)));
-      if (part.done || part.changes.length === 0) break;
+      yield* part.changes.filter(({ path }) => isWithin(path, wanted));
+      if (part.done || part.changes.length === 0) return;
     }
-    changes.sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : 0));
-    yield* changes;
   }
 
   /**
@@ -206,15 +203,6 @@ export class Session implements AsyncDisposable {
     native.syncfs(root);
     native.close(root);
   }
-}
-
-/** A path of the mount as a byte string with a slash in front and none behind. */
-function fromRoot(path: HostPath): ByteString {
-  const bytes = (typeof path === 'string' ? Buffer.from(path, 'utf8') : path).toString('latin1');
-  return `/${bytes
-    .split('/')
-    .filter((part) => part !== '' && part !== '.')
-    .join('/')}`;
 }
 
 function isWithin(path: ByteString, wanted: ByteString[]): boolean {
