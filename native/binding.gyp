@@ -33,7 +33,7 @@
       ],
       # Static, so that a prebuilt addon needs nothing but glibc and libgcc_s, which node has loaded already. (A
       # static libgcc would raise the glibc floor from 2.34 to 2.35, for _dl_find_object.)
-      'ldflags': ['-static-libstdc++', '-Wl,--gc-sections'],
+      'ldflags': ['-static-libstdc++', '-Wl,--exclude-libs,ALL', '-Wl,--gc-sections'],
     },
     {
       'target_name': 'keeper',

@@ -37,16 +37,19 @@ int EmptyTmpfs() {
 }  // namespace
 
 Napi::Value DetachedReadonlyBind(const Info& info) {
-  Fd tree(static_cast<int>(syscall(SYS_open_tree, Int(info, 0), "",
-                                   OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH)));
+  const Fd tree(static_cast<int>(syscall(SYS_open_tree, Int(info, 0), "",
+                                         OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH)));
   if (tree.get() < 0) return Called(info, -1);
+  // Reads through a read-only mount change no atime either. (Asking for noatime as well is refused in a
+  // user namespace.)
   mount_attr attributes{};
-  attributes.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOATIME;
-  attributes.attr_clr = MOUNT_ATTR__ATIME;
+  attributes.attr_set = MOUNT_ATTR_RDONLY;
   if (syscall(SYS_mount_setattr, tree.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes) < 0) {
     return Called(info, -1);
   }
-  return Result(info.Env(), tree.release());
+  // open_tree(2) gives an O_PATH fd, of no use for getdents64. The mount lives as long as any file in it is
+  // open.
+  return Called(info, openat(tree.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 }
 
 Napi::Value Umount2(const Info& info) {
@@ -56,13 +59,20 @@ Napi::Value Umount2(const Info& info) {
 Napi::Value EnterEmptyRoot(const Info& info) {
   // pivot_root(2) refuses shared mounts, and nothing of this may reach another namespace.
   if (mount(nullptr, "/", nullptr, kMsRec | kMsPrivate, nullptr) < 0) return Called(info, -1);
+  const Fd before(open(".", O_PATH | O_CLOEXEC));
   const Fd root(EmptyTmpfs());
   if (root.get() < 0) return Called(info, -1);
   // Stacked on "/" itself, so that no directory is needed. pivot_root(".", ".") then swaps the two,
   // for every thread of the process, and leaves the old root on top, to be detached.
   if (syscall(SYS_move_mount, root.get(), "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0 ||
-      fchdir(root.get()) < 0 || syscall(SYS_pivot_root, ".", ".") < 0) {
+      fchdir(root.get()) < 0) {
     return Called(info, -1);
+  }
+  if (syscall(SYS_pivot_root, ".", ".") < 0) {
+    const int reason = errno;
+    umount2(".", kMntDetach);
+    if (fchdir(before.get()) < 0) return Called(info, -1);
+    return Result(info.Env(), -reason);
   }
   if (umount2(".", kMntDetach) < 0) return Called(info, -1);
   return Called(info, chdir("/"));

@@ -259,12 +259,16 @@ export interface Native {
   raiseNofile(): number;
 
   // Mounts and namespaces.
-  /** open_tree(OPEN_TREE_CLONE | AT_RECURSIVE no) of dirfd, then mount_setattr(MOUNT_ATTR_RDONLY | NOATIME): a detached read-only bind. */
+  /**
+   * The directory again, O_RDONLY, in a detached read-only bind of its own: nothing can be written through it (EROFS),
+   * no atime changes, and what is mounted below or later over the directory does not show. open_tree(OPEN_TREE_CLONE),
+   * then mount_setattr(MOUNT_ATTR_RDONLY); -EPERM without CAP_SYS_ADMIN.
+   */
   detachedReadonlyBind(dirfd: number): number;
   umount2(path: ByteString, flags: number): number;
   /**
-   * Leaves every mount behind: an empty read-only tmpfs becomes the root and everything else is detached. Only in a
-   * mount namespace of one's own. Open fds stay usable.
+   * Leaves every mount behind: an empty read-only tmpfs becomes the root and the current directory of all threads, and
+   * everything else is detached. Only in a mount namespace of one's own. Open fds stay usable.
    */
   enterEmptyRoot(): number;
 
