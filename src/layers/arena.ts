@@ -12,8 +12,14 @@ export const BLOCK_BYTES = 4096;
 const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
 
+/** By how much the memfd grows; its unwritten part costs nothing. */
+const GROWTH_BYTES: number = 64 * 1024 * 1024;
+
 /** Given-back blocks that are kept as they are, ready for use; beyond these (64 MiB) all are punched out. */
 const DIRTY_BLOCKS_MAX = 16_384;
+
+/** The memfd grows by this many blocks (256 MiB) at a time; what is not written takes no memory. */
+const GROWTH_BLOCKS = 65_536;
 
 interface Run {
   start: number;
@@ -24,6 +30,10 @@ export class Arena {
   readonly fd: number;
   readonly #native: Native;
   #end = 1;
+  /** Of the memfd: blocks handed out lie within it even when nothing was written to them, or reading one would end early. */
+  #sizeBytes = 0;
+  /** Blocks that the memfd is long enough for. */
+  #fileEnd = 0;
   /** Given back and not yet punched: their old bytes are still there. */
   #dirty: Run[] = [];
   #dirtyBlocks = 0;
@@ -58,6 +68,8 @@ export class Arena {
     const runs = this.#dirty.length > 0 ? this.#dirty : this.#clean;
     const last = runs.at(-1);
     if (last === undefined) {
+      this.#reach(this.#end + wanted);
+      this.#reach(Arena.offsetOf(this.#end + wanted));
       this.#run.start = this.#end;
       this.#run.count = wanted;
       this.#run.zeroed = true;
@@ -94,6 +106,21 @@ export class Arena {
         count * BLOCK_BYTES,
       ),
     );
+  }
+
+  /** Makes the memfd long enough: a block that was never written must still read as zeros, not as the end of the file. */
+  #reach(end: number): void {
+    if (end <= this.#fileEnd) return;
+    const fileEnd = end + GROWTH_BLOCKS;
+    check(this.#native.ftruncate(this.fd, fileEnd * BLOCK_BYTES));
+    this.#fileEnd = fileEnd;
+  }
+
+  #reach(end: number): void {
+    if (end <= this.#sizeBytes) return;
+    const size = Math.ceil(end / GROWTH_BYTES) * GROWTH_BYTES;
+    check(this.#native.ftruncate(this.fd, size));
+    this.#sizeBytes = size;
   }
 
   #punch(): void {

@@ -301,8 +301,11 @@ export class MemoryUpper implements UpperLayer<MemoryNode> {
   }
 
   truncate(node: MemoryNode, size: number): void {
-    if (size < node.size) this.#contentsOf(node).truncate(size);
-    else if (size > node.size) this.#contentsOf(node);
+    // At the same size too: blocks may have been allocated beyond it.
+    if (size !== node.size || node.contents !== undefined) {
+      const contents = this.#contentsOf(node);
+      if (size <= node.size) contents.truncate(size);
+    }
     node.size = size;
   }
 
