@@ -1,6 +1,6 @@
 /**
  * `npm run prebuilds`: builds the addon and the keeper for every architecture the package travels with, into
- * prebuilds/linux-ARCH/, and checks that they run where package says they do. `--arch=x64` builds one of them.
+ * prebuilds/linux-ARCH/, and checks that they run where the package says they do. `--arch=x64` builds one of them.
  */
 import { spawnSync } from 'node:child_process';
 import { chmodSync, copyFileSync, cpSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
@@ -77,11 +77,10 @@ function check(path: string, machine: string): void {
     const version = `${Math.floor(needed / 1000)}.${needed % 1000}`;
     throw new Error(`${path} needs glibc ${version}, and ${GLIBC_FLOOR} is promised`);
   }
-  if (/\b(GLIBCXX|CXXABI|GCC)_\d/.test(symbols))
-    throw new Error(`${path} needs libstdc++ or libgcc`);
+  if (/\b(GLIBCXX|CXXABI)_\d/.test(symbols)) throw new Error(`${path} needs libstdc++`);
   const libraries = run('readelf', ['-d', '-W', path]).matchAll(/\(NEEDED\).*\[(.*)\]/g);
   for (const [, library = ''] of libraries) {
-    if (!/^(libc|libm|ld-linux-.*|libpthread|libdl)\.so\.\d+$/.test(library)) {
+    if (!/^(libc|libm|ld-linux-.*|libgcc_s)\.so\.\d+$/.test(library)) {
       throw new Error(`${path} needs ${library}`);
     }
   }
@@ -93,7 +92,7 @@ const { values } = parseArgs({
 const { findHeaders } = (await import(
   new URL('../../scripts/setup.mjs', import.meta.url).href
 )) as {
-  findHeaders(): string;
+  findHeaders: () => string;
 };
 for (const arch of values.arch === undefined ? Object.keys(ARCHITECTURES) : [values.arch]) {
   console.error(`prebuilds: linux-${arch}`);
