@@ -12,9 +12,6 @@ export const BLOCK_BYTES = 4096;
 const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
 
-/** By how much the memfd grows; its unwritten part costs nothing. */
-const GROWTH_BYTES: number = 64 * 1024 * 1024;
-
 /** Given-back blocks that are kept as they are, ready for use; beyond these (64 MiB) all are punched out. */
 const DIRTY_BLOCKS_MAX = 16_384;
 
@@ -30,8 +27,6 @@ export class Arena {
   readonly fd: number;
   readonly #native: Native;
   #end = 1;
-  /** Of the memfd: blocks handed out lie within it even when nothing was written to them, or reading one would end early. */
-  #sizeBytes = 0;
   /** Blocks that the memfd is long enough for. */
   #fileEnd = 0;
   /** Given back and not yet punched: their old bytes are still there. */
@@ -69,7 +64,6 @@ export class Arena {
     const last = runs.at(-1);
     if (last === undefined) {
       this.#reach(this.#end + wanted);
-      this.#reach(Arena.offsetOf(this.#end + wanted));
       this.#run.start = this.#end;
       this.#run.count = wanted;
       this.#run.zeroed = true;
@@ -114,13 +108,6 @@ export class Arena {
     const fileEnd = end + GROWTH_BLOCKS;
     check(this.#native.ftruncate(this.fd, fileEnd * BLOCK_BYTES));
     this.#fileEnd = fileEnd;
-  }
-
-  #reach(end: number): void {
-    if (end <= this.#sizeBytes) return;
-    const size = Math.ceil(end / GROWTH_BYTES) * GROWTH_BYTES;
-    check(this.#native.ftruncate(this.fd, size));
-    this.#sizeBytes = size;
   }
 
   #punch(): void {
