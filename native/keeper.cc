@@ -217,8 +217,14 @@ struct Mount {
   char path[PATH_MAX + 1] = "";
 };
 
-// Finds the last mount for which `wanted` says yes. The last one is the topmost of a path.
-bool FindMount(bool (*wanted)(const Mount&, const char* type), Mount* found) {
+// Finds the last of this session's mounts for which `wanted` says yes. The last one is the topmost of a path. Device
+// numbers are used again, so the name and the owner count as well: as long as we live, the name is ours.
+bool FindMount(bool (*wanted)(const Mount&), Mount* found) {
+  static char named[160];
+  static const int named_length =
+      snprintf(named, sizeof named, "%s %s ", kType, keeper.options.name);
+  static char owner[40];
+  snprintf(owner, sizeof owner, ",user_id=%u,", getuid());
   // Static, as the stack is locked memory too; the size bounds the longest line: four paths, escaped.
   static char buffer[4 * 4 * PATH_MAX];
   static Mount mount;
@@ -242,11 +248,10 @@ bool FindMount(bool (*wanted)(const Mount&, const char* type), Mount* found) {
         *dash = '\0';
         char* path = line + path_at;
         if (char* space = strchr(path, ' ')) *space = '\0';
-        char* type = dash + 3;
-        if (char* space = strchr(type, ' ')) *space = '\0';
         snprintf(mount.path, sizeof mount.path, "%s", path);
         Unescape(mount.path);
-        if (wanted(mount, type)) {
+        const bool is_named = strncmp(dash + 3, named, static_cast<size_t>(named_length)) == 0;
+        if (is_named && strstr(dash + 3, owner) != nullptr && wanted(mount)) {
           *found = mount;
           any = true;
         }
@@ -259,11 +264,9 @@ bool FindMount(bool (*wanted)(const Mount&, const char* type), Mount* found) {
   }
 }
 
-bool IsNew(const Mount& mount, const char* type) {
-  return strcmp(type, kType) == 0 && strcmp(mount.path, keeper.options.mountpoint) == 0;
-}
+bool IsNew(const Mount& mount) { return strcmp(mount.path, keeper.options.mountpoint) == 0; }
 
-bool IsOurs(const Mount& mount, const char*) {
+bool IsOurs(const Mount& mount) {
   return mount.major == keeper.major && mount.minor == keeper.minor;
 }
 

@@ -17,6 +17,9 @@ const AT_STATX_DONT_SYNC = 0x4000;
 /** Words per process: who holds ten thousand files is named once. */
 const WORDS = 4;
 
+/** Of a process whose mount namespace has a copy of the mount that no unmount reaches. */
+export const NAMESPACE = 'namespace';
+
 /** One process that holds the mount, and by what. */
 export interface Holder {
   /** 0 for what is held by no process but by the kernel: a mount on top. */
@@ -106,8 +109,7 @@ function holdsBy(
     if (readFileSync(`${folder}/maps`, 'latin1').includes(` ${major}:${minor} `)) by.push('mapped');
   });
   attempt(() => {
-    if (namespaces.size > 0 && namespaces.has(readlinkSync(`${folder}/ns/mnt`)))
-      by.push('namespace');
+    if (namespaces.size > 0 && namespaces.has(readlinkSync(`${folder}/ns/mnt`))) by.push(NAMESPACE);
   });
   attempt(() => {
     for (const fd of readdirSync(`${folder}/fd`)) {

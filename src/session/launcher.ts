@@ -22,7 +22,7 @@ import type { DaemonOptions } from './daemon.ts';
 import { checkName, nameFor, release, reserve } from './folders.ts';
 import { readMounts } from './mountinfo.ts';
 import { self } from './processes.ts';
-import { readRecord, type SessionRecord, writeRecord } from './record.ts';
+import { bootId, readRecord, type SessionRecord, writeRecord } from './record.ts';
 import { listSessions } from './registry.ts';
 import { Session } from './session.ts';
 import { DEFAULT_SIZE, formatBytes, memoryBytes, parseSize } from './size.ts';
@@ -80,6 +80,7 @@ export async function unlock(options: UnlockOptions): Promise<Session> {
     limitBytes,
     started: new Date().toISOString(),
     launcher: self(),
+    boot: bootId(),
   };
   try {
     writeRecord(folder, record);

@@ -1,14 +1,15 @@
 /** Ends sessions, living and dead. */
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SessionError } from '../errors.ts';
 import { native } from '../native.ts';
 import { findFusermount, hostPath, shown } from './checks.ts';
 import { Control } from './control.ts';
 import { release } from './folders.ts';
-import { describeHolders, findHolders, type Holder } from './holders.ts';
-import { type Mount, readMounts } from './mountinfo.ts';
+import { describeHolders, findHolders, type Holder, NAMESPACE } from './holders.ts';
+import { isOf, type Mount, readMounts } from './mountinfo.ts';
 import { isAlive, selfAndAncestors, signal } from './processes.ts';
 import { ANSWER_MS, inspect, type Inspection } from './status.ts';
 
@@ -16,6 +17,8 @@ const MNT_DETACH = 2;
 const UMOUNT_NOFOLLOW = 8;
 /** How long the daemon may take to end once nothing holds the mount. */
 const DRAIN_MS = 10_000;
+/** A daemon that starts has a copy of every mount for a moment. */
+const NAMESPACE_MS = 1_000;
 const POLL_MS = 10;
 
 export interface LockResult {
@@ -75,7 +78,10 @@ export async function lock(folder: string, name: string, lazy: boolean): Promise
   }
   const holders = findHolders(seen.state?.device ?? '', seen.home);
   const family = selfAndAncestors();
-  const others = holders.filter(({ pid }) => !family.has(pid));
+  // A namespace that merely has a copy of the mount uses nothing of it: it does not forbid, it makes it drain.
+  const others = holders.filter(
+    ({ pid, by }) => !family.has(pid) && by.some((what) => what !== NAMESPACE),
+  );
   if (others.length > 0 && !lazy && seen.mounts.length > 0) throw new BusyError(name, others);
   if (seen.mounts.length > 0) await detach(folder, seen);
   if (seen.health === 'hung') await killHung(seen, result);
@@ -87,7 +93,7 @@ export async function lock(folder: string, name: string, lazy: boolean): Promise
 async function bury(folder: string, seen: Inspection, result: LockResult): Promise<void> {
   // A keeper that lives is about to do this itself.
   await until(() => seen.state === undefined || !isAlive(seen.state.keeper), 2000);
-  const failed = unmountHere(seen.state?.device ?? '');
+  const failed = unmountHere(basename(folder), seen.state?.device ?? '');
   if (failed !== undefined) throw failed;
   if (seen.mounts.length > 0 && seen.home !== 'self') {
     result.found.push('it was mounted in another mount namespace, where a dead mount may be left');
@@ -100,7 +106,7 @@ async function detach(folder: string, seen: Inspection): Promise<void> {
   const device = seen.state?.device ?? '';
   const isGone = () => {
     try {
-      return !readMounts(seen.home).some((mount) => mount.device === device);
+      return !readMounts(seen.home).some((mount) => isOf(mount, basename(folder), device));
     } catch {
       return true;
     }
@@ -121,13 +127,13 @@ async function detach(folder: string, seen: Inspection): Promise<void> {
       { cause: why },
     );
   }
-  const failed = unmountHere(device);
+  const failed = unmountHere(basename(folder), device);
   if (failed !== undefined) throw failed;
 }
 
-/** Detaches every mount of a device in this namespace. @returns what forbids it. */
-function unmountHere(device: string): SessionError | undefined {
-  const isOurs = (mount: Mount) => mount.device === device && mount.type.startsWith('fuse');
+/** Detaches every mount of a session in this namespace. @returns what forbids it. */
+function unmountHere(name: string, device: string): SessionError | undefined {
+  const isOurs = (mount: Mount) => isOf(mount, name, device);
   // Bind mounts of it, and what lies on top of it, take a turn each.
   for (let turn = 0; turn < 64; turn++) {
     const mount = readMounts().findLast(isOurs);
@@ -176,7 +182,9 @@ async function drain(
   const hasEnded = () =>
     !existsSync(folder) ||
     (state !== undefined && !isAlive(state.daemon) && !isAlive(state.keeper));
-  if (await until(hasEnded, holders.length > 0 ? POLL_MS : DRAIN_MS)) {
+  const isUsed = holders.some(({ by }) => by.some((what) => what !== NAMESPACE));
+  const patienceMs = isUsed ? POLL_MS : holders.length > 0 ? NAMESPACE_MS : DRAIN_MS;
+  if (await until(hasEnded, patienceMs)) {
     // The keeper has removed it; without one, we do.
     release(folder);
     return;

@@ -14,6 +14,8 @@ export interface Mount {
   /** What is mounted: for a session, its name. */
   source: ByteString;
   type: string;
+  /** Of a FUSE mount, the user who mounted it. */
+  owner?: number;
   /** Mounts and unmounts of another namespace reach the directory above this mount. */
   isPropagated: boolean;
 }
@@ -33,7 +35,8 @@ export function parseMounts(text: string): Mount[] {
   for (const line of text.split('\n')) {
     const [before = '', after = ''] = line.split(' - ', 2);
     const [id, parent, device, , path, , ...optional] = before.split(' ');
-    const [type, source] = after.split(' ');
+    const [type, source, superOptions = ''] = after.split(' ');
+    const owner = /(?:^|,)user_id=(\d+)/.exec(superOptions)?.[1];
     if (path === undefined || source === undefined || type === undefined) continue;
     if (optional.some((field) => /^(shared|master):/.test(field))) shared.add(Number(id));
     mounts.push({
@@ -43,10 +46,24 @@ export function parseMounts(text: string): Mount[] {
       path: unescape(path),
       source: unescape(source),
       type,
+      ...(owner !== undefined && { owner: Number(owner) }),
       isPropagated: shared.has(Number(parent)),
     });
   }
   return mounts;
+}
+
+/**
+ * Whether this is a mount of the session `name` of this user. Device numbers are used again after an unmount, so one
+ * alone says nothing.
+ */
+export function isOf(mount: Mount, name: string, device: string): boolean {
+  return (
+    mount.device === device &&
+    mount.type === MOUNT_TYPE &&
+    mount.source === name &&
+    mount.owner === process.getuid?.()
+  );
 }
 
 /** The mount that is seen at exactly this path, if it is a mountpoint. */

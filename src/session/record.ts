@@ -21,6 +21,8 @@ export interface SessionRecord {
   /** ISO 8601, UTC. */
   started: string;
   launcher: ProcessId;
+  /** The boot that all process ids are of. */
+  boot: string;
 }
 
 /** What only the keeper knows. */
@@ -33,6 +35,11 @@ export interface SessionState {
   phase: 'starting' | 'serving' | 'detached';
   /** How the daemon ended, when it should not have. */
   ended?: { how: 'signal' | 'exit'; code: number; time: Date };
+}
+
+/** Changes at each boot of the machine. */
+export function bootId(): string {
+  return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
 }
 
 const RECORD = 'record.json';
@@ -61,6 +68,7 @@ export function readRecord(folder: string): SessionRecord | undefined {
     value.mountpoint.startsWith('/') &&
     typeof value.limitBytes === 'number' &&
     typeof value.started === 'string' &&
+    typeof value.boot === 'string' &&
     typeof launcher?.pid === 'number' &&
     typeof launcher.start === 'number';
   return isSound ? (value as SessionRecord) : undefined;

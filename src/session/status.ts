@@ -1,12 +1,12 @@
 /** How a session is: its folder's claims, held against processes, mounts and the daemon's own answer. */
 import { readFileSync, readlinkSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { shown } from './checks.ts';
 import { Control } from './control.ts';
 import { allNamespaces } from './holders.ts';
-import { type Mount, readMounts, topmostAt } from './mountinfo.ts';
+import { isOf, type Mount, readMounts, topmostAt } from './mountinfo.ts';
 import { isAlive } from './processes.ts';
-import { readRecord, readState, type SessionRecord, type SessionState } from './record.ts';
+import { bootId, readRecord, readState, type SessionRecord, type SessionState } from './record.ts';
 
 /** A daemon with work to do answers between two requests; a change of caches can keep it for a while. */
 export const ANSWER_MS = 5_000;
@@ -52,9 +52,11 @@ export interface Inspection {
 export async function inspect(folder: string): Promise<Inspection> {
   const record = readRecord(folder);
   const state = readState(folder);
-  const isKeeperAlive = state !== undefined && isAlive(state.keeper);
-  const isDaemonAlive = state !== undefined && isAlive(state.daemon);
-  const where = findMounts(state, isKeeperAlive);
+  // Where /run is no tmpfs a record may be of an earlier boot, and its processes others.
+  const isCurrent = record === undefined || record.boot === bootId();
+  const isKeeperAlive = isCurrent && state !== undefined && isAlive(state.keeper);
+  const isDaemonAlive = isCurrent && state !== undefined && isAlive(state.daemon);
+  const where = findMounts(basename(folder), state, isKeeperAlive);
   const seen = { record, state, isKeeperAlive, isDaemonAlive, ...where };
   const answer = isDaemonAlive && state.phase !== 'starting' ? await ask(folder) : undefined;
   const problems: string[] = [];
@@ -62,6 +64,7 @@ export async function inspect(folder: string): Promise<Inspection> {
   const health = judge({ ...seen, answer }, problems);
   if (where.isElsewhere)
     problems.push('it is mounted in another mount namespace, and not seen in this one');
+  if (where.isCovered) problems.push('another filesystem is mounted over it');
   if (answer?.taint !== undefined) problems.push(`a bug was met: ${answer.taint}`);
   problems.push(...(answer?.warnings ?? []));
   return { ...seen, answer, health, problems };
@@ -104,34 +107,45 @@ function howItEnded(state: SessionState | undefined): string {
     : `the daemon ended with exit code ${ended.code}${at}`;
 }
 
+interface Whereabouts {
+  mounts: Mount[];
+  home: number | 'self';
+  isElsewhere: boolean;
+  /** Something else is mounted at the same place, later. */
+  isCovered: boolean;
+}
+
 /** The session's mounts in the keeper's namespace, or in ours, or in any other when neither shows them. */
 function findMounts(
+  name: string,
   state: SessionState | undefined,
   isKeeperAlive: boolean,
-): { mounts: Mount[]; home: number | 'self'; isElsewhere: boolean } {
-  if (state === undefined || state.device === '0:0') {
-    return { mounts: [], home: 'self', isElsewhere: false };
-  }
-  const isOurs = (mount: Mount) => mount.device === state.device && mount.type.startsWith('fuse');
-  const here = readMounts().filter(isOurs);
-  const isVisible = here.length > 0;
+): Whereabouts {
+  const nowhere: Whereabouts = { mounts: [], home: 'self', isElsewhere: false, isCovered: false };
+  if (state === undefined || state.device === '0:0') return nowhere;
+  const look = (home: number | 'self', all: Mount[]): Whereabouts => {
+    const mounts = all.filter((mount) => isOf(mount, name, state.device));
+    return {
+      mounts,
+      home,
+      isElsewhere: mounts.length > 0 && namespaceOf(home) !== namespaceOf('self'),
+      isCovered: mounts.some(({ path, device }) => topmostAt(all, path)?.device !== device),
+    };
+  };
   if (isKeeperAlive) {
     try {
-      const { pid } = state.keeper;
-      const mounts = readMounts(pid).filter(isOurs);
-      const isElsewhere =
-        mounts.length > 0 && namespaceOf(pid) !== namespaceOf('self') && !isVisible;
-      return { mounts, home: pid, isElsewhere };
+      return look(state.keeper.pid, readMounts(state.keeper.pid));
     } catch {
       // It has ended this moment.
     }
   }
-  if (isVisible) return { mounts: here, home: 'self', isElsewhere: false };
+  const here = look('self', readMounts());
+  if (here.mounts.length > 0) return here;
   for (const { pid, mounts } of allNamespaces()) {
-    const there = mounts.filter(isOurs);
-    if (there.length > 0) return { mounts: there, home: pid, isElsewhere: true };
+    const there = look(pid, mounts);
+    if (there.mounts.length > 0) return there;
   }
-  return { mounts: [], home: 'self', isElsewhere: false };
+  return nowhere;
 }
 
 function namespaceOf(pid: number | 'self'): string {
@@ -155,10 +169,4 @@ export function logTail(folder: string): string[] {
   } catch {
     return [];
   }
-}
-
-/** Whether something else is mounted over the session, so that nobody sees it. */
-export function isCovered(mounts: Mount[], mountpoint: string, device: string): boolean {
-  const top = topmostAt(mounts, mountpoint);
-  return top !== undefined && top.device !== device;
 }
