@@ -1,0 +1,222 @@
+/**
+ * A lower layer that is a commit in an OSTree repository, without a checkout: directories are dirtree and dirmeta objects,
+ * files are content objects. What it shows is what a deployment of the commit shows: every path a file of its own,
+ * times 0, `.ostree-wh.NAME` as a whiteout called NAME.
+ *
+ * Objects are read when they are asked for, and what is kept of them is bounded, so neither the start nor the memory of
+ * a session depends on the size of the commit. An object that is missing or corrupt is EIO for that file alone.
+ */
+import { check, FsError } from '../errors.ts';
+import type { ByteString, Native } from '../native.ts';
+import type { Checksum, Xattr } from '../ostree/objects.ts';
+import type { Repository } from '../ostree/repo.ts';
+import { hashName } from './directory.ts';
+import { Attr, S_IFCHR, S_IFDIR, S_IFMT, S_IFREG } from './layer.ts';
+import type { Entries, LowerLayer, Name, Segments } from './layer.ts';
+import { ObjectCache, WHITEOUT_PREFIX, type ObjectCacheOptions } from './object-cache.ts';
+
+const DT_CHR = 2;
+const DT_DIR = 4;
+const SEEK_DATA = 3;
+const BLOCK = 4096;
+
+/** A file or directory of the commit. */
+export class CommitNode {
+  readonly ino: number;
+  /** The content object, or the dirtree. */
+  readonly checksum: Checksum;
+  /** The dirmeta of a directory; `undefined` for anything else. */
+  readonly meta: Checksum | undefined;
+  /** A regular file in the commit, a device here. */
+  readonly isWhiteout: boolean;
+
+  constructor(ino: number, checksum: Checksum, meta: Checksum | undefined, isWhiteout: boolean) {
+    this.ino = ino;
+    this.checksum = checksum;
+    this.meta = meta;
+    this.isWhiteout = isWhiteout;
+  }
+}
+
+export interface CommitLayerOptions extends ObjectCacheOptions {
+  /** Dirtree and dirmeta of the root. */
+  tree: Checksum;
+  meta: Checksum;
+}
+
+export class CommitLayer implements LowerLayer<CommitNode> {
+  readonly root: CommitNode;
+  readonly #native: Native;
+  readonly #objects: ObjectCache;
+  /** Directories may claim permissions that their repository's files cannot have: libostree takes those away. */
+  readonly #directoryMask: number;
+  readonly #attr: Attr = new Attr();
+
+  /** @param repo  closed with the layer. */
+  constructor(native: Native, repo: Repository, options: CommitLayerOptions) {
+    this.#native = native;
+    this.#objects = new ObjectCache(native, repo, options);
+    this.#directoryMask = S_IFDIR | (repo.mode === 'bare-user-only' ? 0o775 : 0o7777);
+    this.root = new CommitNode(hashName(0, '/'), options.tree, options.meta, false);
+  }
+
+  /** One line for each broken object that was met, the first hundred of them. */
+  problems(): string[] {
+    return this.#objects.problems();
+  }
+
+  lookup(dir: CommitNode, name: Name, attr: Attr): CommitNode | undefined {
+    const node = this.#find(dir, name);
+    if (node !== undefined) this.attr(node, attr);
+    return node;
+  }
+
+  entries(dir: CommitNode): Entries {
+    const { tree, whiteouts } = this.#objects.view(dir.checksum);
+    const names: Name[] = [];
+    const types: number[] = [];
+    const hidden = new Set(whiteouts?.values());
+    for (const [index, name] of tree.files.names.entries()) {
+      if (hidden.has(index)) continue;
+      names.push(name);
+      types.push(this.#objects.typeOf(tree.files.checksum(index)));
+    }
+    for (const name of whiteouts?.keys() ?? []) {
+      names.push(name);
+      types.push(DT_CHR);
+    }
+    for (const name of tree.dirs.names) {
+      names.push(name);
+      types.push(DT_DIR);
+    }
+    const inos = Float64Array.from(names, (name) => hashName(dir.ino, name));
+    return { names, types: Uint8Array.from(types), inos };
+  }
+
+  statMany(
+    dir: CommitNode,
+    names: Name[],
+    from: number,
+    count: number,
+    visit: (index: number, attr: Attr) => void,
+  ): void {
+    for (let index = from; index < from + count; index++) {
+      const node = this.#find(dir, names[index] ?? '');
+      if (node === undefined || !this.#tryAttr(node, this.#attr)) continue;
+      visit(index, this.#attr);
+    }
+  }
+
+  child(dir: CommitNode, name: Name): CommitNode {
+    const node = this.#find(dir, name);
+    if (node === undefined) throw new FsError('ENOENT');
+    return node;
+  }
+
+  attr(node: CommitNode, attr: Attr): void {
+    attr.ino = node.ino;
+    attr.rdevMajor = attr.rdevMinor = 0;
+    attr.atimeSec = attr.mtimeSec = attr.ctimeSec = attr.btimeSec = 0;
+    attr.atimeNsec = attr.mtimeNsec = attr.ctimeNsec = attr.btimeNsec = 0;
+    if (node.meta !== undefined) {
+      const { mode, uid, gid } = this.#objects.meta(node.meta);
+      attr.mode = mode & this.#directoryMask;
+      attr.uid = uid;
+      attr.gid = gid;
+      attr.nlink = 2 + this.#subdirectories(node);
+      attr.size = BLOCK;
+      attr.blocks = BLOCK / 512;
+      return;
+    }
+    const { mode, uid, gid, size } = this.#objects.info(node.checksum);
+    attr.mode = node.isWhiteout ? S_IFCHR | (mode & 0o7777) : mode;
+    attr.uid = uid;
+    attr.gid = gid;
+    attr.nlink = 1;
+    attr.size = node.isWhiteout ? 0 : size;
+    const hasBlocks = (attr.mode & S_IFMT) === S_IFREG;
+    attr.blocks = hasBlocks ? Math.ceil(size / BLOCK) * (BLOCK / 512) : 0;
+  }
+
+  #tryAttr(node: CommitNode, attr: Attr): boolean {
+    try {
+      this.attr(node, attr);
+      return true;
+    } catch (error) {
+      if (error instanceof FsError) return false;
+      throw error;
+    }
+  }
+
+  readlink(node: CommitNode): Name {
+    const target = node.meta === undefined ? this.#objects.target(node.checksum) : '';
+    if (target === '') throw new FsError('EINVAL');
+    return target;
+  }
+
+  read(node: CommitNode, offset: number, length: number, into: Segments): void {
+    if (length > 0) into.add(this.#objects.file(node.checksum).fd, offset, length);
+  }
+
+  seek(node: CommitNode, offset: number, whence: number): number {
+    const { size } = this.#objects.info(node.checksum);
+    if (offset >= size) throw new FsError('ENXIO');
+    const file = this.#objects.file(node.checksum);
+    // What was inflated has no holes.
+    if (file.isInflated) return whence === SEEK_DATA ? offset : size;
+    return check(this.#native.lseek(file.fd, offset, whence));
+  }
+
+  /** A commit knows no opaque directories: it lies at the bottom. */
+  isOpaque(): boolean {
+    return false;
+  }
+
+  getxattr(node: CommitNode, name: ByteString): Uint8Array | undefined {
+    return this.#xattrsOf(node).find((each) => each.name === name)?.value;
+  }
+
+  listxattr(node: CommitNode): ByteString[] {
+    return this.#xattrsOf(node).map(({ name }) => name);
+  }
+
+  close(): void {
+    this.#objects.close();
+  }
+
+  #find(dir: CommitNode, name: Name): CommitNode | undefined {
+    const { tree, whiteouts } = this.#objects.view(dir.checksum);
+    const { files, dirs } = tree;
+    const ino = hashName(dir.ino, name);
+    const sub = dirs.find(name);
+    if (sub !== -1) return new CommitNode(ino, dirs.checksum(sub), dirs.checksum(sub, 1), false);
+    let file = files.find(name);
+    if (whiteouts === undefined) {
+      return file === -1 ? undefined : new CommitNode(ino, files.checksum(file), undefined, false);
+    }
+    const whiteout = whiteouts.get(name);
+    if (whiteout !== undefined) file = whiteout;
+    else if (whiteouts.get(withoutPrefix(name)) === file) return undefined;
+    if (file === -1) return undefined;
+    return new CommitNode(ino, files.checksum(file), undefined, whiteout !== undefined);
+  }
+
+  #xattrsOf({ checksum, meta }: CommitNode): readonly Xattr[] {
+    return meta === undefined ? this.#objects.xattrs(checksum) : this.#objects.meta(meta).xattrs;
+  }
+
+  /** None can be counted in a directory that cannot be read; it is still there. */
+  #subdirectories({ checksum }: CommitNode): number {
+    try {
+      return this.#objects.view(checksum).tree.dirs.names.length;
+    } catch (error) {
+      if (error instanceof FsError) return 0;
+      throw error;
+    }
+  }
+}
+
+/** The name of the whiteout that a file called `name` may be. */
+function withoutPrefix(name: Name): Name {
+  return name.startsWith(WHITEOUT_PREFIX) ? name.slice(WHITEOUT_PREFIX.length) : '';
+}
