@@ -1,20 +1,28 @@
 /**
  * What a test run left behind. Everything that the run starts inherits a temp folder of its own and a mark in its
- * environment; so what is left can be told from what belongs to somebody else, and only that is ended.
+ * environment, and only what has one of them is ended. Keepers and daemons of sessions start with an empty environment:
+ * those of this checkout that were not there before are told, but not touched, since another run may own them.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { ROOT } from './setup.mjs';
 
 const MARK = 'OSTREE_TS_TEST_RUN';
+
+const SESSION_PROGRAMS = [
+  join(ROOT, 'native/build/Release/keeper'),
+  join(ROOT, 'build/src/session/daemon.js'),
+];
 
 export class Leftovers {
   constructor() {
     // Short, since the path of a Unix socket may have 107 bytes; in /tmp, since overlay and tmpfs tests expect a real one.
     this.folder = mkdtempSync(join(tmpdir(), 'ots-'));
     this.mark = basename(this.folder);
+    this.before = new Set(this.#processes().map(({ pid }) => pid));
   }
 
   /** The environment that makes everything below findable. @returns {NodeJS.ProcessEnv} */
@@ -29,16 +37,12 @@ export class Leftovers {
    */
   async clean() {
     const found = [];
-    let processes = this.#processes();
     // What has been told to end may need a moment.
-    for (let round = 0; processes.length > 0 && round < 30; round++) {
-      await sleep(100);
-      processes = this.#processes();
-    }
-    for (const { pid, command } of processes) found.push(`process ${pid}: ${command}`);
+    for (let round = 0; this.#processes().length > 0 && round < 50; round++) await sleep(100);
+    for (const { pid, command } of this.#processes()) found.push(`process ${pid}: ${command}`);
     for (const signal of /** @type {const} */ (['SIGTERM', 'SIGKILL'])) {
-      for (const { pid } of this.#processes()) kill(pid, signal);
-      for (let round = 0; this.#processes().length > 0 && round < 20; round++) await sleep(100);
+      for (const { pid, isOurs } of this.#processes()) if (isOurs) kill(pid, signal);
+      await sleep(found.length > 0 ? 2000 : 0);
     }
     const mounts = this.#mounts();
     for (const { point, type } of mounts) found.push(`mount (${type}): ${point}`);
@@ -53,18 +57,24 @@ export class Leftovers {
     return found;
   }
 
-  /** @returns {{ pid: number, command: string }[]} */
+  /**
+   * Processes of this run, and sessions of this checkout that were not there when it began.
+   *
+   * @returns {{ pid: number, command: string, isOurs: boolean }[]}
+   */
   #processes() {
     const found = [];
     for (const name of readdirSync('/proc')) {
       const pid = Number(name);
-      if (!Number.isInteger(pid) || pid === process.pid) continue;
+      if (!Number.isInteger(pid) || pid === process.pid || this.before?.has(pid)) continue;
       try {
-        const environment = readFileSync(`/proc/${pid}/environ`, 'latin1');
-        if (!environment.split('\0').includes(`${MARK}=${this.mark}`)) continue;
         const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim();
+        const environment = readFileSync(`/proc/${pid}/environ`, 'latin1');
+        const isOurs =
+          command.includes(this.folder) || environment.split('\0').includes(`${MARK}=${this.mark}`);
+        const isSession = SESSION_PROGRAMS.some((path) => command.includes(path));
         // A zombie has no command line, and nothing that can be ended.
-        if (command !== '') found.push({ pid, command });
+        if (command !== '' && (isOurs || isSession)) found.push({ pid, command, isOurs });
       } catch {
         // Gone meanwhile, or another user's.
       }
