@@ -30,6 +30,7 @@ function started(
     onBug?: 'answer' | 'rethrow';
     onWake?: () => void;
     readAt?: (fd: number, into: Uint8Array, offset: number) => number;
+    canWake?: boolean;
   } = {},
 ): Served {
   const { onBug = 'rethrow', onWake = () => {}, readAt } = options;
@@ -37,7 +38,8 @@ function started(
   const kernel = new Kernel(readAt);
   const logged: string[] = [];
   const log = (message: string): unknown => logged.push(message);
-  const server = new Server({ channel: kernel, filesystem, log, onBug, onWake });
+  const wake = options.canWake === true ? { wake: () => kernel.wake() } : {};
+  const server = new Server({ channel: kernel, filesystem, log, onBug, onWake, ...wake });
   kernel.attach(server);
   return { kernel, server, calls, logged };
 }
@@ -741,6 +743,64 @@ test('a wake-up is seen between requests', (t) => {
 function header(length: string, code: string): string {
   return `${length}000000 ${code}000000 ${'00'.repeat(8)}`;
 }
+
+/** A server over a filesystem with room for one file, which is there until one is forgotten. */
+function full(canWake: boolean): Served {
+  let isThere = true;
+  const methods: Partial<Filesystem> = {
+    create(_parent, _name, _mode, _umask, _caller, entry) {
+      if (isThere) throw new FsError('ENOSPC');
+      isThere = true;
+      found(entry, 8);
+    },
+    forget: () => {
+      isThere = false;
+    },
+    getattr: (_ino, attr) => describe(attr, 3),
+    read: (_ino, _offset, _length, into) => into.add(-1, 0, 3),
+  };
+  return served(methods, { canWake });
+}
+
+const CREATE: Part[] = [0, 0o100644, 0, 0, 'f'];
+
+test('before ENOSPC is answered, what waits to be forgotten is forgotten', (t) => {
+  const { kernel, server, calls } = full(true);
+  kernel.enqueue(abi.FUSE_FORGET, 7, [1n]);
+  t.like(kernel.making(abi.FUSE_CREATE, 1, CREATE), { nodeid: 8 });
+  t.deepEqual(
+    calls.map(([name]) => name),
+    ['create', 'forget', 'create'],
+  );
+  t.deepEqual(server.requests, { INIT: 1, FORGET: 1, CREATE: 1 });
+});
+
+test('requests that are met on the way are served after it, in order', (t) => {
+  const { kernel, calls } = full(true);
+  const getattr = kernel.enqueue(abi.FUSE_GETATTR, 3, [0, 0, 0n]);
+  kernel.enqueue(abi.FUSE_BATCH_FORGET, 0, [1, 0, 7n, 1n]);
+  const read = kernel.enqueue(abi.FUSE_READ, 3, readIn(0, 10));
+  t.like(kernel.making(abi.FUSE_CREATE, 1, CREATE), { nodeid: 8 });
+  t.deepEqual(
+    calls.map(([name]) => name),
+    ['create', 'forget', 'create', 'getattr', 'read'],
+  );
+  t.is(kernel.answerTo(getattr)?.body.byteLength, 104);
+  t.is(kernel.answerTo(read)?.body.byteLength, 3);
+});
+
+test('ENOSPC is answered when there is nothing to forget, and others are served still', (t) => {
+  const { kernel, calls } = full(true);
+  const waiting = [1, 2, 3].map(() => kernel.enqueue(abi.FUSE_GETATTR, 3, [0, 0, 0n]));
+  t.is(kernel.making(abi.FUSE_CREATE, 1, CREATE), -28);
+  t.is(calls.length, 4);
+  for (const unique of waiting) t.is(kernel.answerTo(unique)?.error, 0);
+});
+
+test('ENOSPC is answered at once where there is no way to look for more', (t) => {
+  const { kernel } = full(false);
+  t.is(kernel.making(abi.FUSE_CREATE, 1, CREATE), -28);
+});
 
 test('notifications are laid out as the kernel reads them', (t) => {
   const { kernel } = served({});

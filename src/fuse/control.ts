@@ -42,7 +42,7 @@ export class Control {
 
   /** @throws Error a question that is not known. */
   answer(call: string, args: unknown): unknown {
-    const handler = HANDLERS[call];
+    const handler = HANDLERS.get(call);
     if (handler === undefined) throw new Error(`the filesystem knows no '${call}'`);
     return handler(this, args);
   }
@@ -81,10 +81,10 @@ export class Control {
   }
 }
 
-const HANDLERS: Readonly<Record<string, (control: Control, args: unknown) => unknown>> = {
-  status: (control) => control.status(),
-  diff: (control, args) => control.diff(numberOf(args, 'from')),
-};
+const HANDLERS: ReadonlyMap<string, (control: Control, args: unknown) => unknown> = new Map([
+  ['status', (control) => control.status()],
+  ['diff', (control, args) => control.diff(numberOf(args, 'from'))],
+]);
 
 /** A count among the arguments; 0 when it is not there. */
 function numberOf(args: unknown, key: string): number {

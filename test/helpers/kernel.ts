@@ -76,7 +76,11 @@ export class Kernel implements Channel {
   #unique = 2n;
   /** Length of the request to be received; 0 once it was. */
   #pending = 0;
-  #answer: Answer | undefined;
+  /** Requests that wait behind it. */
+  readonly #behind: Uint8Array[] = [];
+  #isWoken = false;
+  /** Replies by `unique`; `undefined` until there is one. */
+  readonly #answers: Map<bigint, Answer | undefined> = new Map();
   readonly #readAt: (fd: number, into: Uint8Array, offset: number) => number;
 
   /** @param readAt  reads where a reply's segments point; without one, from the files of those fds. */
@@ -99,7 +103,33 @@ export class Kernel implements Channel {
     }
     const length = this.#pending;
     this.#pending = 0;
-    return length === 0 ? -abi.ENODEV : length;
+    if (length > 0) return length;
+    const next = this.#behind.shift();
+    if (next !== undefined) {
+      new Uint8Array(this.request).set(next);
+      return next.length;
+    }
+    const isWoken = this.#isWoken;
+    this.#isWoken = false;
+    return isWoken ? 0 : -abi.ENODEV;
+  }
+
+  /** What a write to the eventfd does: a receive that finds no request returns. */
+  wake(): void {
+    this.#isWoken = true;
+  }
+
+  /** Lets a request wait until the one asked next has been received. @returns its `unique`. */
+  enqueue(opcode: number, nodeid: number, parts: Part[]): bigint {
+    const length = this.encode(opcode, nodeid, parts);
+    this.#behind.push(new Uint8Array(this.request.slice(0, length)));
+    this.#answers.set(this.#unique, undefined);
+    return this.#unique;
+  }
+
+  /** The reply to a request that was waiting. */
+  answerTo(unique: bigint): Answer | undefined {
+    return this.#answers.get(unique);
   }
 
   replyAndReceive(length: number): number {
@@ -114,9 +144,10 @@ export class Kernel implements Channel {
     const error = header.getInt32(4, true);
     assert.ok(error <= 0 && error > -512, `out_header.error ${error}`);
     if (error !== 0) assert.equal(length, abi.OUT_HEADER_SIZE, 'an error has no body');
-    assert.equal(header.getBigUint64(8, true), this.#unique, 'out_header.unique');
-    assert.equal(this.#answer, undefined, 'one reply a request');
-    this.#answer = { error, body: new DataView(bytes, abi.OUT_HEADER_SIZE) };
+    const unique = header.getBigUint64(8, true);
+    assert.ok(this.#answers.has(unique), 'out_header.unique is of a request');
+    assert.equal(this.#answers.get(unique), undefined, 'one reply a request');
+    this.#answers.set(unique, { error, body: new DataView(bytes, abi.OUT_HEADER_SIZE) });
     return 0;
   }
 
@@ -218,9 +249,10 @@ export class Kernel implements Channel {
   #run(length: number): Answer | undefined {
     assert.ok(this.#server !== undefined, 'no server attached');
     this.#pending = length;
-    this.#answer = undefined;
+    const unique = this.#unique;
+    this.#answers.set(unique, undefined);
     assert.equal(this.#server.run(), -abi.ENODEV);
-    return this.#answer;
+    return this.#answers.get(unique);
   }
 
   init(

@@ -1,0 +1,69 @@
+import test from 'ava';
+import { Control } from '../src/fuse/control.ts';
+import type { Change } from '../src/overlay/changes.ts';
+
+const USAGE = { used: 10, limit: 100, inodes: 1, nodes: 1, bytesWritten: 0, bytesCopied: 0 };
+
+/** `count` changes, the first of them called `/<first>`. */
+function changes(count: number, first = 0): Change[] {
+  return Array.from({ length: count }, (_, index) => ({
+    kind: 'A',
+    path: `/${first + index}`,
+    type: 0o100000,
+    size: 0,
+    mode: 0o100644,
+  }));
+}
+
+/** A control over these changes, and the whole of what it tells of them. */
+function control(listed: () => Change[], usage = USAGE): Control {
+  return new Control({ overlay: { changes: listed, usage: () => usage } });
+}
+
+interface Part {
+  changes: Change[];
+  done: boolean;
+}
+
+test('changes are told in parts that make up the whole', (t) => {
+  const all = changes(10_000);
+  const asked = control(() => all);
+  const told: Change[] = [];
+  let parts = 0;
+  for (let isDone = false; !isDone; parts++) {
+    const part = asked.answer('diff', { from: told.length }) as Part;
+    told.push(...part.changes);
+    isDone = part.done;
+  }
+  t.deepEqual(told, all);
+  t.true(parts > 1);
+});
+
+test('a listing is of the moment it began', (t) => {
+  let now = changes(5000);
+  const asked = control(() => now);
+  const first = asked.answer('diff', { from: 0 }) as Part;
+  now = [];
+  const second = asked.answer('diff', { from: first.changes.length }) as Part;
+  t.is(first.changes.length + second.changes.length, 5000);
+  t.true(second.done);
+});
+
+test('no changes are told in one part', (t) => {
+  t.deepEqual(control(() => []).answer('diff', {}), { changes: [], done: true });
+});
+
+test('status counts changes and warns from 90 % on', (t) => {
+  t.deepEqual(control(() => changes(3)).answer('status', undefined), {
+    ...USAGE,
+    changes: 3,
+    requests: {},
+    warnings: [],
+  });
+  const nearly = control(() => [], { ...USAGE, used: 90 }).answer('status', undefined);
+  t.like(nearly, { warnings: ['the upper is 90 % full'] });
+});
+
+test('an unknown question is refused', (t) => {
+  t.throws(() => control(() => []).answer('toString', undefined), { message: /no 'toString'/ });
+});
