@@ -46,11 +46,17 @@ export class FileContents {
     this.#originEnd = origin === undefined ? 0 : size;
   }
 
-  /** 512-byte units, as st_blocks: the file's own blocks and those that show the origin. */
-  blocks(size: number): number {
+  /**
+   * 512-byte units, as st_blocks: the file's own blocks and what the origin still shows, which is known only as a whole,
+   * so that the sum may be too large, but never larger than the file.
+   *
+   * @param originBlocks  what the origin occupies: it may be sparse.
+   */
+  blocks(size: number, originBlocks: number): number {
     const own = this.#map.held * (BLOCK_BYTES / 512);
-    const shown = Math.ceil(Math.min(this.#originEnd, size) / 512);
-    return Math.max(own, shown);
+    const shown = Math.min(originBlocks, Math.ceil(Math.min(this.#originEnd, size) / 512));
+    const whole = Math.ceil(size / BLOCK_BYTES) * (BLOCK_BYTES / 512);
+    return Math.max(own, Math.min(own + shown, whole));
   }
 
   /** The caller has clipped the range to the file's size. */

@@ -69,6 +69,8 @@ export class MemoryNode {
   btimeSec = 0;
   btimeNsec = 0;
   origin: readonly LowerRef[] = NO_ORIGIN;
+  /** What the origin occupies, in 512-byte units. */
+  originBlocks = 0;
   target: Name | undefined = undefined;
   directory: MemoryDirectory | undefined = undefined;
   contents: FileContents | undefined = undefined;
@@ -118,6 +120,7 @@ export class MemoryUpper implements UpperLayer<MemoryNode> {
     node.btimeSec = attr.btimeSec;
     node.btimeNsec = attr.btimeNsec;
     node.origin = origin;
+    if (origin.length > 0) node.originBlocks = attr.blocks;
     node.target = target;
     const type = attr.mode & S_IFMT;
     node.size = type === S_IFDIR ? 0 : attr.size;
@@ -219,10 +222,8 @@ export class MemoryUpper implements UpperLayer<MemoryNode> {
     attr.rdevMajor = node.rdevMajor;
     attr.rdevMinor = node.rdevMinor;
     attr.size = node.directory === undefined ? node.size : 4096;
-    attr.blocks = node.directory === undefined ? (node.contents?.blocks(node.size) ?? 0) : 8;
-    if (node.contents === undefined && node.origin.length > 0) {
-      attr.blocks = Math.ceil(node.size / 512);
-    }
+    if (node.directory !== undefined) attr.blocks = 8;
+    else attr.blocks = node.contents?.blocks(node.size, node.originBlocks) ?? node.originBlocks;
     attr.atimeSec = node.atimeSec;
     attr.atimeNsec = node.atimeNsec;
     attr.mtimeSec = node.mtimeSec;

@@ -52,9 +52,15 @@ export class Listing<Node extends object> {
   /** As `Filesystem.readdirplus`. */
   readPlus(dir: Inode<Node>, cookie: number, sink: EntryPlusSink): void {
     const entry = this.#entry;
-    entry.ino = 0;
-    if (cookie < DOT_COOKIE && !sink('.', DOT_COOKIE, DT_DIR, entry)) return;
-    if (cookie < DOTDOT_COOKIE && !sink('..', DOTDOT_COOKIE, DT_DIR, entry)) return;
+    // No reference goes with these two, but their numbers are those of stat(2).
+    const dots = (name: Name, at: number): boolean => {
+      entry.ino = 0;
+      entry.attr = this.#attr;
+      this.#tree.attr(at === DOT_COOKIE ? dir : (dir.parent ?? dir), entry.attr);
+      return sink(name, at, DT_DIR, entry);
+    };
+    if (cookie < DOT_COOKIE && !dots('.', DOT_COOKIE)) return;
+    if (cookie < DOTDOT_COOKIE && !dots('..', DOTDOT_COOKIE)) return;
     if (this.#tree.isRemoved(dir)) return;
     if (!this.#readLowersPlus(dir, cookie, sink)) return;
     if (dir.upper === undefined) return;

@@ -238,7 +238,7 @@ export class Overlay<Node extends object = object> implements Filesystem {
     markModified(this.#tree, inode, node, clearPrivileges);
   }
 
-  fallocate(ino: number, mode: number, offset: number, length: number): void {
+  fallocate(ino: number, mode: number, offset: number, length: number, caller: Caller): void {
     const keepsSize = (mode & FALLOC_FL_KEEP_SIZE) !== 0;
     const action = mode & ~FALLOC_FL_KEEP_SIZE;
     const inode = this.#file(ino);
@@ -254,7 +254,7 @@ export class Overlay<Node extends object = object> implements Filesystem {
     if (action === 0) upper.allocate(node, offset, length);
     else if (offset < size) upper.punch(node, offset, Math.min(end, size) - offset);
     if (!keepsSize && end > size) upper.truncate(node, end);
-    markModified(this.#tree, inode, node, false);
+    markModified(this.#tree, inode, node, !mayKeepPrivileges(caller));
   }
 
   lseek(ino: number, offset: number, whence: number): number {
@@ -271,6 +271,7 @@ export class Overlay<Node extends object = object> implements Filesystem {
     inoOut: number,
     offsetOut: number,
     length: number,
+    caller: Caller,
   ): number {
     const source = this.#file(inoIn);
     const inode = this.#file(inoOut);
@@ -281,7 +282,7 @@ export class Overlay<Node extends object = object> implements Filesystem {
     this.#segments.clear();
     this.read(inoIn, offsetIn, count, this.#segments);
     this.#tree.upper.copy(node, offsetOut, this.#segments);
-    markModified(this.#tree, inode, node, true);
+    markModified(this.#tree, inode, node, !mayKeepPrivileges(caller));
     return count;
   }
 
@@ -415,6 +416,14 @@ export class Overlay<Node extends object = object> implements Filesystem {
     entry.ino = inode.ino;
     this.#tree.attr(inode, entry.attr);
   }
+}
+
+/**
+ * Whether a writer may keep setuid and setgid (CAP_FSETID), where the kernel does not say so itself: HANDLE_KILLPRIV_V2
+ * has a flag for write, open and setattr, but none for fallocate and copy_file_range.
+ */
+function mayKeepPrivileges(caller: Caller): boolean {
+  return caller.uid === 0;
 }
 
 function checkName(name: Name): void {
