@@ -81,7 +81,9 @@ export class Control {
   }
 }
 
-const HANDLERS: ReadonlyMap<string, (control: Control, args: unknown) => unknown> = new Map([
+type Handler = (control: Control, args: unknown) => unknown;
+
+const HANDLERS: ReadonlyMap<string, Handler> = new Map<string, Handler>([
   ['status', (control) => control.status()],
   ['diff', (control, args) => control.diff(numberOf(args, 'from'))],
 ]);
