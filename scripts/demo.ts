@@ -18,7 +18,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const MAIN = fileURLToPath(new URL('../src/cli/main.js', import.meta.url));
@@ -82,8 +82,9 @@ function demonstrate(tree: string, session: string): void {
   if (before !== after) throw new Error('the tree has changed');
 }
 
-const tree = mkdtempSync(join(tmpdir(), 'ostree-ts-demo-'));
-const session = basename(tree);
+const folder = mkdtempSync(join(tmpdir(), 'ostree-ts-'));
+const tree = join(folder, 'tree');
+const session = `demo-${process.pid}`;
 try {
   demonstrate(tree, session);
   console.log('\nthe tree is what it was, and nothing is left');
@@ -95,5 +96,5 @@ try {
   spawnSync(process.execPath, [MAIN, 'doctor'], { stdio: 'inherit' });
   process.exitCode = 1;
 } finally {
-  rmSync(tree, { recursive: true, force: true });
+  rmSync(folder, { recursive: true, force: true });
 }
