@@ -1,6 +1,8 @@
 /** The library. Everything that the command does, it does through these. */
 export { FsError, SessionError, UsageError } from './errors.ts';
 export type { ErrnoName } from './errors.ts';
+export { formatEntry, openRepository, RepositoryReader } from './ostree/reader.ts';
+export type { ListOptions, TreeEntry, Xattr } from './ostree/reader.ts';
 export { doctor } from './session/doctor.ts';
 export type { Finding } from './session/doctor.ts';
 export type { Holder } from './session/holders.ts';

@@ -4,7 +4,7 @@ import { byteString, decodeArguments, hostPath, mountPath, splitSource } from '.
 import type { AnySession, Library } from '../src/cli/context.ts';
 import { displayAge, displayBytes, displayName, painter } from '../src/cli/output.ts';
 import { run } from '../src/cli/program.ts';
-import { BusyError, SessionError, UsageError } from '../src/index.ts';
+import { BusyError, formatEntry, openRepository, SessionError, UsageError } from '../src/index.ts';
 import type { Change, Finding, LockResult, SessionStatus, UnlockOptions } from '../src/index.ts';
 
 const STATUS: SessionStatus = {
@@ -120,10 +120,13 @@ async function typed(
       return only;
     },
     doctor: async () => findings,
+    openRepository,
+    formatEntry,
   };
   const code = await run(line, {
     library: async () => library,
     out: (text) => out.push(...text.split('\n')),
+    write: async (bytes) => void out.push(...Buffer.from(bytes).toString().split('\n')),
     err: (text) => err.push(...text.split('\n')),
     paint: painter(coloured),
     cwd,

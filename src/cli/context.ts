@@ -1,5 +1,5 @@
 /** What a command may touch. The program hands in the real things; a test passes its own. */
-import type { Finding, Session, UnlockOptions } from '../index.ts';
+import type { Finding, RepositoryReader, Session, TreeEntry, UnlockOptions } from '../index.ts';
 import type { Colour } from './output.ts';
 
 /** A session, as far as commands need it. */
@@ -14,6 +14,8 @@ export interface Library {
   listSessions(): Promise<AnySession[]>;
   findSession(nameOrMountpoint?: string): Promise<AnySession>;
   doctor(): Promise<Finding[]>;
+  openRepository(path?: string | Uint8Array): Pick<RepositoryReader, 'list' | 'contents' | 'close'>;
+  formatEntry(entry: TreeEntry, options?: { checksum?: boolean }): string;
 }
 
 export interface Context {
@@ -21,6 +23,8 @@ export interface Context {
   library: () => Promise<Library>;
   /** One line, or several in one string, of data to stdout. */
   out: (line: string) => void;
+  /** Bytes of data to stdout, as they are, after the lines before them; resolves when there is room for more. */
+  write: (bytes: Uint8Array) => Promise<void>;
   /** One line of words to stderr. */
   err: (line: string) => void;
   /** Colours what goes to stdout, if that is a terminal. */

@@ -57,6 +57,12 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 process.exitCode = await run(typedArguments(), {
   library: load,
   out: (line) => out.add(line),
+  write: (bytes) => {
+    out.flush();
+    return new Promise((resolve) => {
+      process.stdout.write(bytes, () => resolve());
+    });
+  },
   err: (line) => {
     out.flush();
     process.stderr.write(`${line}\n`);

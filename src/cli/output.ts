@@ -3,7 +3,7 @@
  * strings into text.
  */
 import { styleText } from 'node:util';
-import type { Change } from '../index.ts';
+import type { Change, TreeEntry } from '../index.ts';
 import { UTF8 } from './bytes.ts';
 
 /** Characters that move the cursor, hide or reorder what a terminal shows. */
@@ -64,6 +64,33 @@ export function changeJson(change: Change): string {
       : { modeBefore: (modeBefore & 0o7777).toString(8).padStart(4, '0') }),
     ...(Buffer.from(path).equals(bytes) ? {} : { pathBase64: bytes.toString('base64') }),
   });
+}
+
+/** An entry of a commit; attributes in base64, since their values are bytes. */
+export function entryJson(entry: TreeEntry): string {
+  const { path, mode, uid, gid, size, target, checksum, meta, xattrs } = entry;
+  return JSON.stringify({
+    path: asText(path),
+    type: TYPES.get(mode & 0o170000) ?? 'unknown',
+    size,
+    mode: (mode & 0o7777).toString(8).padStart(4, '0'),
+    uid,
+    gid,
+    checksum,
+    ...(meta === undefined ? {} : { meta }),
+    ...(target === '' ? {} : { target: asText(target) }),
+    ...(xattrs === undefined || xattrs.length === 0
+      ? {}
+      : {
+          xattrs: Object.fromEntries(
+            xattrs.map(({ name, value }) => [asText(name), value.toString('base64')]),
+          ),
+        }),
+  });
+}
+
+function asText(bytes: string): string {
+  return Buffer.from(bytes, 'latin1').toString();
 }
 
 /** By S_IFMT bits. */

@@ -3,15 +3,17 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { SessionError, UsageError } from '../errors.ts';
 import type { BusyError, Holder } from '../index.ts';
+import { cat } from './commands/cat.ts';
 import { diff } from './commands/diff.ts';
 import { doctor } from './commands/doctor.ts';
 import { lock } from './commands/lock.ts';
+import { ls } from './commands/ls.ts';
 import { status } from './commands/status.ts';
 import { unlock } from './commands/unlock.ts';
 import type { Context } from './context.ts';
 import { displayText } from './output.ts';
 
-const COMMANDS = [unlock, status, diff, lock, doctor];
+const COMMANDS = [unlock, status, diff, lock, ls, cat, doctor];
 
 /** Done; refused or failed; called wrongly. */
 const EXIT = { done: 0, failed: 1, misused: 2 } as const;

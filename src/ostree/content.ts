@@ -69,15 +69,14 @@ const stat = new Float64Array(STAT_FIELDS);
 
 /** Finds an object and runs `use` on it. @throws ObjectError for anything wrong with it. */
 function withPlace<T>(repo: Repository, checksum: Checksum, use: (place: Place) => T): T {
-  let object = `${checksum}.file`;
   for (const repository of repo.chain()) {
-    const extension = repository.mode === 'archive' ? 'filez' : 'file';
+    const extension = extensionIn(repository);
     const dirfd = repository.prefix(checksum.slice(0, 2));
     if (dirfd < 0) continue;
     const name = `${checksum.slice(2)}.${extension}`;
     const result = repository.native.statx(dirfd, name, 0, stat);
     if (result === -errno.ENOENT) continue;
-    object = `${checksum}.${extension}`;
+    const object = `${checksum}.${extension}`;
     if (result < 0) throw new ObjectError(object, errnoName(result));
     try {
       return use({ repository, dirfd, name });
@@ -86,7 +85,11 @@ function withPlace<T>(repo: Repository, checksum: Checksum, use: (place: Place) 
       throw new ObjectError(object, error.message);
     }
   }
-  throw new ObjectError(object, 'missing');
+  throw new ObjectError(`${checksum}.${extensionIn(repo)}`, 'missing');
+}
+
+function extensionIn({ mode }: Repository): string {
+  return mode === 'archive' ? 'filez' : 'file';
 }
 
 export function fileInfo(repo: Repository, checksum: Checksum): FileInfo {
