@@ -85,7 +85,7 @@ export function findPlaces(
 function directory(path: ByteString, what: string): ByteString {
   const name = shown(path);
   try {
-    const real = realpathSync(hostPath(path), { encoding: 'buffer' });
+    const real = realpathSync.native(hostPath(path), 'buffer');
     if (!statSync(real).isDirectory()) {
       throw new SessionError(`${what} ${name} is not a directory`, 'name a directory');
     }

@@ -17,6 +17,8 @@ const MNT_DETACH = 2;
 const UMOUNT_NOFOLLOW = 8;
 /** How long the daemon may take to end once nothing holds the mount. */
 const DRAIN_MS = 10_000;
+/** How long a keeper may take to notice that its daemon has gone. */
+const BURY_MS = 2_000;
 /** A daemon that starts has a copy of every mount for a moment. */
 const NAMESPACE_MS = 1_000;
 const POLL_MS = 10;
@@ -92,7 +94,8 @@ export async function lock(folder: string, name: string, lazy: boolean): Promise
 /** Cleans up after a daemon that has gone. */
 async function bury(folder: string, seen: Inspection, result: LockResult): Promise<void> {
   // A keeper that lives is about to do this itself.
-  await until(() => seen.state === undefined || !isAlive(seen.state.keeper), 2000);
+  const keeper = seen.isKeeperAlive ? seen.state?.keeper : undefined;
+  await until(() => keeper === undefined || !isAlive(keeper), BURY_MS);
   const failed = unmountHere(basename(folder), seen.state?.device ?? '');
   if (failed !== undefined) throw failed;
   if (seen.mounts.length > 0 && seen.home !== 'self') {
@@ -114,6 +117,8 @@ async function detach(folder: string, seen: Inspection): Promise<void> {
   if (seen.isKeeperAlive) {
     let why: unknown;
     try {
+      // Through the daemon, so that the keeper's refusal comes back.
+      if (seen.answer === undefined) throw new SessionError('the daemon does not answer');
       using control = await Control.open(folder, ANSWER_MS);
       await control.call('unmount', {}, ANSWER_MS);
     } catch (error) {

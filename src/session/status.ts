@@ -1,5 +1,5 @@
 /** How a session is: its folder's claims, held against processes, mounts and the daemon's own answer. */
-import { readFileSync, readlinkSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { shown } from './checks.ts';
 import { Control } from './control.ts';
@@ -123,12 +123,14 @@ function findMounts(
 ): Whereabouts {
   const nowhere: Whereabouts = { mounts: [], home: 'self', isElsewhere: false, isCovered: false };
   if (state === undefined || state.device === '0:0') return nowhere;
+  const isOurs = (mount: Mount) => isOf(mount, name, state.device);
+  const isHere = readMounts().some(isOurs);
   const look = (home: number | 'self', all: Mount[]): Whereabouts => {
-    const mounts = all.filter((mount) => isOf(mount, name, state.device));
+    const mounts = all.filter(isOurs);
     return {
       mounts,
       home,
-      isElsewhere: mounts.length > 0 && namespaceOf(home) !== namespaceOf('self'),
+      isElsewhere: mounts.length > 0 && !isHere,
       isCovered: mounts.some(({ path, device }) => topmostAt(all, path)?.device !== device),
     };
   };
@@ -139,17 +141,12 @@ function findMounts(
       // It has ended this moment.
     }
   }
-  const here = look('self', readMounts());
-  if (here.mounts.length > 0) return here;
+  if (isHere) return look('self', readMounts());
   for (const { pid, mounts } of allNamespaces()) {
     const there = look(pid, mounts);
     if (there.mounts.length > 0) return there;
   }
   return nowhere;
-}
-
-function namespaceOf(pid: number | 'self'): string {
-  return readlinkSync(`/proc/${pid}/ns/mnt`);
 }
 
 async function ask(folder: string): Promise<WorkerStatus | undefined> {

@@ -1,0 +1,134 @@
+/** What the body of a sandboxed test needs again and again. Runs inside the sandbox. */
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Session } from '../../src/index.ts';
+
+export { sleep };
+
+// Not the assertions themselves: the compiler wants those to be named in the file that uses them.
+export function equal(actual: unknown, expected: unknown, message?: string): void {
+  assert.equal(actual, expected, message);
+}
+
+export function same(actual: unknown, expected: unknown): void {
+  assert.deepEqual(actual, expected);
+}
+
+export function matches(text: string, pattern: RegExp): void {
+  assert.match(text, pattern);
+}
+
+/** Makes files from `{ 'a/b': 'content' }`. @returns the folder. */
+export function plant(folder: string, files: Record<string, string>): string {
+  mkdirSync(folder, { recursive: true });
+  for (const [path, content] of Object.entries(files)) {
+    mkdirSync(dirname(join(folder, path)), { recursive: true });
+    writeFileSync(join(folder, path), content);
+  }
+  return folder;
+}
+
+/** Waits until `isTrue`; an assertion of the caller says what was expected. @returns milliseconds waited. */
+export async function until(isTrue: () => boolean, timeoutMs: number): Promise<number> {
+  const from = performance.now();
+  while (!isTrue() && performance.now() - from < timeoutMs) await sleep(5);
+  return performance.now() - from;
+}
+
+/** Paths of all sessions' mounts. */
+export function mountpoints(): string[] {
+  const lines = readFileSync('/proc/self/mounts', 'utf8').split('\n');
+  return lines
+    .filter((line) => line.includes(' fuse.ostree-ts '))
+    .map((line) => line.split(' ')[1]!);
+}
+
+/** Processes of sessions: `ostree-ts-keep` and daemons. */
+export function sessionProcesses(): string[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .flatMap((pid) => {
+      try {
+        const command = readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ' ');
+        const isOurs = /keeper --name|daemon\.js|ostree-ts: session/.test(command);
+        return isOurs ? [`${pid} ${command}`] : [];
+      } catch {
+        return [];
+      }
+    });
+}
+
+/** Fails unless everything of every session has gone. The daemon's end may take a moment after its mount's. */
+export async function nothingIsLeft(): Promise<void> {
+  const registry =
+    (process.getuid?.() ?? 0) === 0
+      ? '/run/ostree-ts'
+      : `/run/user/${process.getuid?.()}/ostree-ts`;
+  const left = () => [
+    ...mountpoints().map((path) => `mount ${path}`),
+    ...sessionProcesses().map((process) => `process ${process}`),
+    ...(existsSync(registry) ? [`folder ${registry}: ${readdirSync(registry).join(' ')}`] : []),
+  ];
+  await until(() => left().length === 0, 5000);
+  if (left().length > 0) throw new Error(`something is left: ${left().join('; ')}`);
+}
+
+/** A program that goes on until killed; `ready` when it has said its first word. */
+export async function start(
+  command: string,
+  args: string[],
+  options: { cwd?: string } = {},
+): Promise<ChildProcess> {
+  const child = spawn(command, args, { ...options, stdio: ['pipe', 'pipe', 'inherit'] });
+  await new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('exit', () => reject(new Error(`${command} ended`)));
+    child.stdout?.once('data', resolve);
+  });
+  return child;
+}
+
+/** Kills a program and waits for its end. */
+export async function stop(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const ended = new Promise((resolve) => child.once('exit', resolve));
+  child.kill('SIGKILL');
+  await ended;
+}
+
+/** Runs a program to its end. @throws Error with what it printed, unless it exits 0. */
+export function run(
+  command: string,
+  args: string[],
+  options: { cwd?: string; timeout?: number } = {},
+): string {
+  const { status, signal, stdout, stderr, error } = spawnSync(command, args, {
+    timeout: 60_000,
+    encoding: 'utf8',
+    ...options,
+  });
+  if (status === 0) return stdout;
+  throw new Error(
+    `${command} ${args.join(' ')}: ${error?.message ?? signal ?? status}: ${stderr}${stdout}`,
+  );
+}
+
+/** The pids of a session's daemon and keeper. */
+export async function pids(session: Session): Promise<{ daemon: number; keeper: number }> {
+  const { pid, keeper } = await session.status();
+  if (pid === null || keeper === null) throw new Error('the session has no daemon or no keeper');
+  return { daemon: pid, keeper };
+}
+
+/** What a promise is rejected with. */
+export async function rejection(promise: Promise<unknown>): Promise<Error & { remedy?: string }> {
+  try {
+    await promise;
+  } catch (error) {
+    return error as Error;
+  }
+  throw new Error('nothing was thrown');
+}

@@ -1,0 +1,114 @@
+/**
+ * A place where sessions of a test disturb nobody: mount and pid namespaces of their own, an empty /run and a work folder
+ * on tmpfs. Whatever is left in it ends with it. The body runs in a process of its own, so it may use only its argument
+ * and what it imports itself.
+ */
+import { spawn } from 'node:child_process';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type * as library from '../../src/index.ts';
+import type * as tools from './sandbox-tools.ts';
+
+export interface Inside {
+  library: typeof library;
+  tools: typeof tools;
+  /** Where files may be made; on tmpfs, mode 1777. */
+  work: string;
+}
+
+export interface SandboxOptions {
+  /** Runs the body as this ordinary user, of USERS. */
+  uid?: number;
+  timeoutMs?: number;
+}
+
+/** Ordinary users that exist in a sandbox, each with a runtime directory /run/user/UID. */
+export const USERS = [64_001, 64_002] as const;
+
+const PACKAGE = join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..');
+
+/** /dev/fuse is opened for everybody, as on most systems, through a node of our own: the machine's stays as it is. */
+const PREPARE = `
+set -e
+for path in $(grep ' fuse.ostree-ts ' /proc/self/mounts | cut -d' ' -f2); do umount -l "$path"; done
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir -p /run/package /run/work /run/user
+touch /run/node /run/passwd /run/fuse
+mount --bind "$PACKAGE" /run/package
+mount --bind "$NODE" /run/node
+mount -t tmpfs -o mode=1777,dev tmpfs /run/work
+mknod -m 666 /run/work/.fuse c 10 229
+mount --bind /run/work/.fuse /dev/fuse
+cp /etc/passwd /run/passwd
+for uid in ${USERS.join(' ')}; do
+  echo "user$uid:x:$uid:$uid::/run/user/$uid:/bin/sh" >> /run/passwd
+  install -d -m 700 -o "$uid" -g "$uid" "/run/user/$uid"
+done
+mount --bind /run/passwd /etc/passwd
+cd /
+exec 4<&0
+if [ -n "$AS" ]; then
+  export XDG_RUNTIME_DIR="/run/user/$AS"
+  setpriv --reuid="$AS" --regid="$AS" --clear-groups /run/node --input-type=module -e "$SCRIPT"
+else
+  "$NODE" --input-type=module -e "$SCRIPT"
+fi
+`;
+
+/**
+ * Runs `body` in a sandbox, and gives what it returns (through JSON).
+ *
+ * @throws Error with the body's stack and what was printed, when it fails or takes longer than `timeoutMs`.
+ */
+export async function inSandbox<Result>(
+  body: (inside: Inside) => Promise<Result>,
+  { uid, timeoutMs = 120_000 }: SandboxOptions = {},
+): Promise<Result> {
+  const script = `
+    import { writeSync } from 'node:fs';
+    const library = await import('/run/package/build/src/index.js');
+    const tools = await import('/run/package/build/test/helpers/sandbox-tools.js');
+    let outcome;
+    try {
+      const result = await (${body.toString()})({ library, tools, work: '/run/work' });
+      outcome = { result: result ?? null };
+    } catch (error) {
+      outcome = { error: error?.stack ?? String(error), remedy: error?.remedy };
+    }
+    writeSync(3, JSON.stringify(outcome));
+    process.exit(0);
+  `;
+  const flags = ['--mount', '--pid', '--fork', '--kill-child', '--mount-proc'];
+  const child = spawn('unshare', [...flags, '--propagation', 'private', 'sh', '-c', PREPARE], {
+    stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
+    env: {
+      PATH: process.env['PATH'] ?? '/usr/bin:/bin',
+      PACKAGE,
+      NODE: process.execPath,
+      SCRIPT: script,
+      AS: uid === undefined ? '' : String(uid),
+    },
+  });
+  const printed: Buffer[] = [];
+  const told: Buffer[] = [];
+  child.stdout?.on('data', (chunk: Buffer) => printed.push(chunk));
+  child.stderr?.on('data', (chunk: Buffer) => printed.push(chunk));
+  child.stdio[3]?.on('data', (chunk: Buffer) => told.push(chunk));
+  let isLate = false;
+  const timer = setTimeout(() => {
+    isLate = true;
+    child.kill('SIGKILL');
+  }, timeoutMs);
+  await new Promise((resolve) => child.once('close', resolve));
+  clearTimeout(timer);
+  const words = Buffer.concat(printed).toString().trim();
+  const text = Buffer.concat(told).toString();
+  if (text === '') {
+    throw new Error(`the sandbox ${isLate ? `took over ${timeoutMs} ms` : 'failed'}: ${words}`);
+  }
+  const outcome = JSON.parse(text) as { result?: Result; error?: string; remedy?: string };
+  if (outcome.error !== undefined) {
+    throw new Error(`${outcome.error}\n${outcome.remedy ?? ''}\n${words}`);
+  }
+  return outcome.result as Result;
+}

@@ -1,0 +1,221 @@
+/** What kills a session, and what is left of it: the base, a truthful status, and a lock that cleans up. */
+import test from 'ava';
+import { inSandbox, type Inside } from '../helpers/sandbox.ts';
+
+const sandboxed = test.macro(async (t, body: (inside: Inside) => Promise<void>) => {
+  await inSandbox(body);
+  t.pass();
+});
+
+test(
+  'kill -9 of the daemon under load gives the base back within a second',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const { existsSync, readFileSync, writeFileSync } = await import('node:fs');
+    const tree = tools.plant(`${work}/tree`, { a: 'base' });
+    for (let number = 0; number < 200; number++)
+      writeFileSync(`${tree}/file${number}`, 'x'.repeat(10_000));
+    const checksum = () =>
+      tools.run('sh', ['-c', 'tar cf - --sort=name . | sha256sum'], { cwd: tree });
+    const before = checksum();
+    const session = await library.unlock({ source: [tree] });
+    const load = `while :; do cat ${tree}/file* > /dev/null; cp ${tree}/file1 ${tree}/new; rm -f ${tree}/file2; echo 3 > /proc/sys/vm/drop_caches; echo; done 2>/dev/null`;
+    const loads = [await tools.start('sh', ['-c', load]), await tools.start('sh', ['-c', load])];
+    for (const child of loads) child.stdout?.resume();
+    const { daemon } = await tools.pids(session);
+    process.kill(daemon, 'SIGKILL');
+    const waitedMs = await tools.until(() => tools.mountpoints().length === 0, 5000);
+    tools.equal(waitedMs < 1000, true, `${waitedMs} ms`);
+    tools.equal(readFileSync(`${tree}/a`, 'utf8'), 'base');
+    for (const child of loads) await tools.stop(child);
+    const status = await session.status();
+    tools.equal(status.health, 'dead');
+    tools.matches(status.problems.join(), /^the daemon was killed by signal 9 at /);
+    tools.matches(status.log.join('\n'), /killed by signal 9/);
+    tools.equal(status.pid, null);
+    const result = await session.lock();
+    tools.matches(result.found.join(), /killed by signal 9/);
+    tools.equal(existsSync(session.folder), false);
+    // What the load wrote after the end of the session it wrote into the base: only this is taken back.
+    tools.run('rm', ['-f', `${tree}/new`]);
+    if (existsSync(`${tree}/file2`)) tools.equal(checksum(), before);
+    await tools.nothingIsLeft();
+  },
+);
+
+test(
+  'kill -9 of the daemon over /usr: /usr/bin/true runs again within a second',
+  sandboxed,
+  async ({ library, tools }) => {
+    const { writeFileSync, existsSync } = await import('node:fs');
+    const session = await library.unlock({ source: ['/usr'] });
+    writeFileSync('/usr/bin/new', 'x');
+    const load = await tools.start('/usr/bin/sh', [
+      '-c',
+      'while :; do /usr/bin/ls -lR /usr/bin > /dev/null; echo; done 2>/dev/null',
+    ]);
+    load.stdout?.resume();
+    const { daemon } = await tools.pids(session);
+    process.kill(daemon, 'SIGKILL');
+    const waitedMs = await tools.until(() => tools.mountpoints().length === 0, 5000);
+    tools.equal(waitedMs < 1000, true, `${waitedMs} ms`);
+    tools.run('/usr/bin/true', [], { timeout: 1000 });
+    tools.equal(existsSync('/usr/bin/new'), false);
+    await tools.stop(load);
+    tools.equal((await session.status()).health, 'dead');
+    await session.lock();
+    await tools.nothingIsLeft();
+  },
+);
+
+test(
+  'kill -9 of the keeper: the session goes on, status says so, lock works',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const { readFileSync, writeFileSync } = await import('node:fs');
+    const tree = tools.plant(`${work}/tree`, { a: 'base' });
+    const session = await library.unlock({ source: [tree] });
+    const { keeper } = await tools.pids(session);
+    process.kill(keeper, 'SIGKILL');
+    await tools.until(
+      () => !tools.sessionProcesses().some((line) => line.startsWith(`${keeper} `)),
+      1000,
+    );
+    writeFileSync(`${tree}/a`, 'changed');
+    const status = await session.status();
+    tools.equal(status.health, 'unguarded');
+    tools.equal(status.keeper, null);
+    tools.equal(status.changes, 1);
+    tools.matches(status.problems.join(), /keeper has gone/);
+    const result = await session.lock();
+    tools.equal(result.draining, false);
+    tools.equal(readFileSync(`${tree}/a`, 'utf8'), 'base');
+    await tools.nothingIsLeft();
+  },
+);
+
+test(
+  'kill -9 of both: a dead mount is left, seen, and cleaned up',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const { readFileSync } = await import('node:fs');
+    const tree = tools.plant(`${work}/tree`, { a: 'base' });
+    const session = await library.unlock({ source: [tree] });
+    const { daemon, keeper } = await tools.pids(session);
+    process.kill(keeper, 'SIGKILL');
+    process.kill(daemon, 'SIGKILL');
+    await tools.until(() => tools.sessionProcesses().length === 0, 1000);
+    tools.equal(
+      (
+        await tools.rejection((await import('node:fs/promises')).readFile(`${tree}/a`))
+      ).message.includes('ENOTCONN'),
+      true,
+    );
+    const status = await session.status();
+    tools.equal(status.health, 'dead');
+    tools.same(status.problems, ['the daemon has gone', `a dead mount is left at ${tree}`]);
+    const refused = await tools.rejection(library.unlock({ source: [tree] }));
+    tools.matches(refused.message, /already the session tree/);
+    await session.lock();
+    tools.equal(readFileSync(`${tree}/a`, 'utf8'), 'base');
+    await tools.nothingIsLeft();
+  },
+);
+
+test(
+  'a daemon that hangs is told from one that works, and can be locked',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const { readFileSync } = await import('node:fs');
+    const tree = tools.plant(`${work}/tree`, { a: 'base' });
+    const session = await library.unlock({ source: [tree] });
+    process.kill((await tools.pids(session)).daemon, 'SIGSTOP');
+    const status = await session.status();
+    tools.equal(status.health, 'hung');
+    tools.same(status.problems, ['the daemon does not answer']);
+    const result = await session.lock();
+    tools.matches(result.found.join(), /was killed/);
+    tools.equal(readFileSync(`${tree}/a`, 'utf8'), 'base');
+    await tools.nothingIsLeft();
+  },
+);
+
+test(
+  'stale and damaged records are seen, do not disturb, and are cleaned up',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const { mkdirSync, writeFileSync } = await import('node:fs');
+    const tree = tools.plant(`${work}/tree`, { a: 'base' });
+    const session = await library.unlock({ source: [tree], name: 'good' });
+    const good = tools.run('cat', [`${session.folder}/record.json`]);
+    const state = tools.run('cat', [`${session.folder}/state`]);
+    const records: Record<string, [record: string, state: string]> = {
+      empty: ['', ''],
+      garbage: ['\0\xff{', 'keeper\ndaemon x y\n'],
+      wrong: ['{"name":1,"source":"x"}', 'keeper 1 2\ndaemon 3 4\ndevice x\nphase y\n'],
+      // It claims the living session's processes in an earlier boot: whoever believed it would kill them.
+      boot: [good.replace(/"boot":"[^"]*"/, '"boot":"another"'), state],
+      // It claims a device that is by now the living session's.
+      device: [
+        good,
+        state.replace(/^keeper .*/m, 'keeper 1 1').replace(/^daemon .*/m, 'daemon 1 1'),
+      ],
+    };
+    for (const [name, [record, text]] of Object.entries(records)) {
+      mkdirSync(`/run/ostree-ts/${name}`, { mode: 0o700 });
+      if (record !== '') writeFileSync(`/run/ostree-ts/${name}/record.json`, record);
+      if (text !== '') writeFileSync(`/run/ostree-ts/${name}/state`, text);
+    }
+    const sessions = await library.listSessions();
+    tools.same(
+      sessions.map(({ name }) => name),
+      ['boot', 'device', 'empty', 'garbage', 'good', 'wrong'],
+    );
+    for (const one of sessions) {
+      const status = await one.status();
+      tools.equal(status.health, one.name === 'good' ? 'ok' : 'dead', one.name);
+      if (one.name === 'good') continue;
+      tools.equal(status.problems.length > 0, true, one.name);
+      await one.lock();
+    }
+    tools.equal((await session.status()).health, 'ok');
+    tools.same(tools.mountpoints(), [tree]);
+    await session.lock();
+    await tools.nothingIsLeft();
+  },
+);
+
+test(
+  'the launcher killed at any moment of its start leaves a session that works, or nothing',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const { spawn } = await import('node:child_process');
+    const tree = tools.plant(`${work}/tree`, { a: 'base' });
+    const script = `
+    const { unlock } = await import('/run/package/build/src/index.js');
+    console.log('now');
+    await unlock({ source: [${JSON.stringify(tree)}] });
+  `;
+    for (let delayMs = 0; delayMs <= 300; delayMs += 30) {
+      const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      const exited = new Promise((resolve) => child.once('exit', resolve));
+      await new Promise((resolve) => child.stdout.once('data', resolve));
+      await tools.sleep(delayMs);
+      child.kill('SIGKILL');
+      await exited;
+      const settled = async () =>
+        (await Promise.all((await library.listSessions()).map((one) => one.status()))).every(
+          ({ health }) => health !== 'starting',
+        );
+      for (let turn = 0; turn < 100 && !(await settled()); turn++) await tools.sleep(20);
+      for (const session of await library.listSessions()) {
+        const { health } = await session.status();
+        tools.equal(health === 'ok' || health === 'dead', true, health);
+        await session.lock();
+      }
+      await tools.nothingIsLeft();
+    }
+  },
+);

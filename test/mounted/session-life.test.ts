@@ -1,0 +1,216 @@
+/** Sessions from unlock to lock, on real mounts. */
+import test from 'ava';
+import { inSandbox, type Inside } from '../helpers/sandbox.ts';
+
+const sandboxed = test.macro(async (t, body: (inside: Inside) => Promise<void>) => {
+  await inSandbox(body);
+  t.pass();
+});
+
+test(
+  'a session is writable, its diff says what changed, and lock leaves nothing',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const { readFileSync, writeFileSync, readdirSync, mkdirSync, rmSync } = await import('node:fs');
+    const lower = tools.plant(`${work}/lower`, { a: 'one', 'd/b': 'two' });
+    mkdirSync(`${work}/mnt`);
+    const session = await library.unlock({ source: [lower], mountpoint: `${work}/mnt` });
+    tools.equal(session.name, 'mnt');
+    tools.equal(session.mountpoint, `${work}/mnt`);
+    writeFileSync(`${work}/mnt/a`, 'changed');
+    writeFileSync(`${work}/mnt/d/new`, 'new');
+    rmSync(`${work}/mnt/d/b`);
+    const changes = [];
+    for await (const { kind, path } of session.diff()) changes.push(`${kind} ${path}`);
+    tools.same(changes, ['M /a', 'D /d/b', 'A /d/new']);
+    const some = [];
+    for await (const { path } of session.diff({ paths: ['/d'] })) some.push(path);
+    tools.same(some, ['/d/b', '/d/new']);
+    const status = await session.status();
+    tools.equal(status.health, 'ok');
+    tools.same(status.problems, []);
+    tools.equal(status.changes, 3);
+    const result = await session.lock();
+    tools.equal(result.changes, 3);
+    tools.equal(result.draining, false);
+    tools.same(readdirSync(`${work}/mnt`), []);
+    tools.equal(readFileSync(`${lower}/a`, 'utf8'), 'one');
+    tools.same(readdirSync(`${lower}/d`), ['b']);
+    await tools.nothingIsLeft();
+  },
+);
+
+test('in place, the base comes back as it was', sandboxed, async ({ library, tools, work }) => {
+  const { readFileSync, writeFileSync } = await import('node:fs');
+  const tree = tools.plant(`${work}/tree`, { a: 'one' });
+  const session = await library.unlock({ source: [tree] });
+  writeFileSync(`${tree}/a`, 'two');
+  tools.equal(readFileSync(`${tree}/a`, 'utf8'), 'two');
+  await session.lock();
+  tools.equal(readFileSync(`${tree}/a`, 'utf8'), 'one');
+  await tools.nothingIsLeft();
+});
+
+test('several sources are stacked, topmost first', sandboxed, async ({ library, tools, work }) => {
+  const { readFileSync, mkdirSync } = await import('node:fs');
+  const top = tools.plant(`${work}/to:p`, { a: 'top' });
+  const base = tools.plant(`${work}/base`, { a: 'base', b: 'base' });
+  mkdirSync(`${work}/mnt`);
+  const session = await library.unlock({ source: [top, base], mountpoint: `${work}/mnt` });
+  tools.equal(readFileSync(`${work}/mnt/a`, 'utf8'), 'top');
+  tools.equal(readFileSync(`${work}/mnt/b`, 'utf8'), 'base');
+  tools.equal((await session.status()).source, `${work}/to\\:p:${work}/base`);
+  await session.lock();
+});
+
+test(
+  'names: the last component, a number when taken, odd bytes made safe',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const lower = tools.plant(`${work}/lower`, { a: '' });
+    const { mkdirSync } = await import('node:fs');
+    const unusual = Buffer.from(`${work}/.n\u{e4}me \n\\040\xff`, 'latin1');
+    for (const path of [`${work}/x/usr`, `${work}/y/usr`, unusual])
+      mkdirSync(path, { recursive: true });
+    const first = await library.unlock({ source: [lower], mountpoint: `${work}/x/usr` });
+    const second = await library.unlock({ source: [lower], mountpoint: `${work}/y/usr` });
+    const third = await library.unlock({ source: [lower], mountpoint: unusual });
+    tools.same([first.name, second.name, third.name], ['usr', 'usr-2', 'n_me___040_']);
+    tools.equal((await third.status()).health, 'ok');
+    tools.equal((await library.findSession(`${work}/y/usr`)).name, 'usr-2');
+    tools.same(
+      (await library.listSessions()).map(({ name }) => name),
+      ['n_me___040_', 'usr', 'usr-2'],
+    );
+    for (const session of [first, second, third]) await session.lock();
+    await tools.nothingIsLeft();
+  },
+);
+
+test('the mount says what it is', sandboxed, async ({ library, tools, work }) => {
+  const { readFileSync } = await import('node:fs');
+  const tree = tools.plant(`${work}/tree`, { a: '' });
+  const session = await library.unlock({ source: [tree], name: 'one' });
+  const line = readFileSync('/proc/self/mounts', 'utf8')
+    .split('\n')
+    .find((text) => text.includes(tree));
+  tools.matches(
+    line ?? '',
+    /^one \S+ fuse\.ostree-ts rw,relatime,user_id=0,group_id=0,default_permissions,allow_other/,
+  );
+  await session.lock();
+  const strict = await library.unlock({ source: [tree], name: 'one', suid: false, dev: false });
+  tools.matches(tools.run('findmnt', ['-no', 'OPTIONS', tree]), /nosuid,nodev/);
+  await strict.lock();
+});
+
+test(
+  'twenty sessions at once over one tree keep to themselves',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const { readFileSync, writeFileSync, mkdirSync } = await import('node:fs');
+    const lower = tools.plant(`${work}/lower`, { a: 'base' });
+    const numbers = Array.from({ length: 20 }, (_, index) => index);
+    for (const number of numbers) mkdirSync(`${work}/mnt${number}`);
+    const sessions = await Promise.all(
+      numbers.map((number) =>
+        library.unlock({ source: [lower], mountpoint: `${work}/mnt${number}`, size: '8M' }),
+      ),
+    );
+    for (const number of numbers) writeFileSync(`${work}/mnt${number}/a`, `session ${number}`);
+    for (const number of numbers) {
+      tools.equal(readFileSync(`${work}/mnt${number}/a`, 'utf8'), `session ${number}`);
+    }
+    tools.equal(readFileSync(`${lower}/a`, 'utf8'), 'base');
+    // One ends, and the others do not notice.
+    await sessions[7]!.lock();
+    tools.equal(readFileSync(`${work}/mnt8/a`, 'utf8'), 'session 8');
+    tools.equal((await sessions[8]!.status()).health, 'ok');
+    await Promise.all(sessions.filter((_, index) => index !== 7).map((session) => session.lock()));
+    await tools.nothingIsLeft();
+  },
+);
+
+test(
+  'fifty cycles leave no descriptor, mount, process or file',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const { readdirSync, readFileSync, writeFileSync, statfsSync } = await import('node:fs');
+    const tree = tools.plant(`${work}/tree`, { a: 'base' });
+    const cycle = async () => {
+      const session = await library.unlock({ source: [tree], size: '8M' });
+      writeFileSync(`${tree}/a`, 'changed');
+      await session.lock();
+    };
+    const count = () => ({
+      fds: readdirSync('/proc/self/fd').length,
+      mounts: readFileSync('/proc/self/mountinfo', 'utf8').split('\n').length,
+      processes: readdirSync('/proc').filter((name) => /^\d+$/.test(name)).length,
+      inodes: statfsSync('/run').files - statfsSync('/run').ffree,
+    });
+    await cycle();
+    await tools.nothingIsLeft();
+    const before = count();
+    for (let number = 0; number < 50; number++) await cycle();
+    await tools.nothingIsLeft();
+    await tools.until(() => count().processes <= before.processes, 2000);
+    tools.same(count(), before);
+  },
+);
+
+test(
+  'SIGTERM and SIGINT to the keeper or the daemon end a session cleanly',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const tree = tools.plant(`${work}/tree`, { a: 'base' });
+    for (const whom of ['keeper', 'daemon'] as const) {
+      for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+        const session = await library.unlock({ source: [tree] });
+        process.kill((await tools.pids(session))[whom], signal);
+        await session.ended();
+        await tools.nothingIsLeft();
+      }
+    }
+  },
+);
+
+test('umount from outside ends a session cleanly', sandboxed, async ({ library, tools, work }) => {
+  const tree = tools.plant(`${work}/tree`, { a: 'base' });
+  const session = await library.unlock({ source: [tree] });
+  tools.run('umount', [tree]);
+  await session.ended();
+  await tools.nothingIsLeft();
+});
+
+test(
+  'a foreground session ends with the process that started it',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const tree = tools.plant(`${work}/tree`, { a: 'base' });
+    const script = `
+    const { unlock } = await import('/run/package/build/src/index.js');
+    const session = await unlock({ source: [${JSON.stringify(tree)}], foreground: true });
+    const ended = session.ended();
+    console.log('up');
+    await ended;
+    console.log('ended');
+  `;
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGKILL'] as const) {
+      const child = await tools.start(process.execPath, ['--input-type=module', '-e', script]);
+      tools.same(tools.mountpoints(), [tree]);
+      const exited = new Promise((resolve) => child.once('exit', (code) => resolve(code)));
+      child.kill(signal);
+      tools.equal(await exited, signal === 'SIGKILL' ? null : 0, signal);
+      await tools.nothingIsLeft();
+    }
+    tools.equal((await library.listSessions()).length, 0);
+  },
+);
+
+test('a session can be disposed of', sandboxed, async ({ library, tools, work }) => {
+  const tree = tools.plant(`${work}/tree`, { a: 'base' });
+  const session = await library.unlock({ source: [tree] });
+  await session[Symbol.asyncDispose]();
+  await session[Symbol.asyncDispose]();
+  await tools.nothingIsLeft();
+});

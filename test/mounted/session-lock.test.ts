@@ -1,0 +1,227 @@
+/** Who holds a session, and what lock does about it. */
+import test from 'ava';
+import { inSandbox, type Inside } from '../helpers/sandbox.ts';
+
+const sandboxed = test.macro(async (t, body: (inside: Inside) => Promise<void>) => {
+  await inSandbox(body);
+  t.pass();
+});
+
+test(
+  'lock refuses while a process holds the mount, and says which and how',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const { chmodSync, copyFileSync } = await import('node:fs');
+    const tree = tools.plant(`${work}/tree`, { 'd/a': 'some text' });
+    copyFileSync('/bin/sleep', `${tree}/d/sleep`);
+    chmodSync(`${tree}/d/sleep`, 0o755);
+    const session = await library.unlock({ source: [tree], name: 'held' });
+    const hold = 'echo; read -r line';
+    const mapped = `
+    import mmap, os, sys
+    fd = os.open('${tree}/d/a', os.O_RDONLY)
+    memory = mmap.mmap(fd, 0, prot=mmap.PROT_READ)
+    os.close(fd)
+    print(flush=True)
+    sys.stdin.read()`;
+    const cases: [by: RegExp, command: string, args: string[], cwd: string][] = [
+      [/^cwd$/, 'sh', ['-c', hold], `${tree}/d`],
+      [/^fd 7$/, 'sh', ['-c', `exec 7<${tree}/d/a; ${hold}`], '/'],
+      [/^exe$/, 'sh', ['-c', `echo; exec ${tree}/d/sleep 1000`], '/'],
+      [/^mapped$/, 'python3', ['-c', mapped.replaceAll('\n    ', '\n')], '/'],
+    ];
+    for (const [by, command, args, cwd] of cases) {
+      const child = await tools.start(command, args, { cwd });
+      // The last word of a shell comes before it becomes another program.
+      await tools.until(
+        () => tools.run('cat', [`/proc/${child.pid}/comm`]) !== '' && by.source !== '^exe$',
+        200,
+      );
+      const error = await tools.rejection(session.lock());
+      tools.equal(error.name, 'BusyError', error.stack);
+      const { holders } = error as InstanceType<typeof library.BusyError>;
+      tools.same(
+        holders.map(({ pid }) => pid),
+        [child.pid],
+      );
+      tools.equal(
+        holders[0]!.by.some((word) => by.test(word)),
+        true,
+        `${by}: ${holders[0]!.by.join()}`,
+      );
+      tools.matches(error.message, new RegExp(`held.*${child.pid}`));
+      tools.matches(error.remedy ?? '', /--lazy/);
+      tools.equal((await session.status()).health, 'ok');
+      await tools.stop(child);
+    }
+    await session.lock();
+    await tools.nothingIsLeft();
+  },
+);
+
+test(
+  'lock refuses while something is mounted inside',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const tree = tools.plant(`${work}/tree`, { 'proc/a': '' });
+    const session = await library.unlock({ source: [tree] });
+    tools.run('mount', ['-t', 'tmpfs', 'none', `${tree}/proc`]);
+    const error = await tools.rejection(session.lock());
+    tools.equal(error.name, 'BusyError');
+    tools.matches(error.message, /mounted at .*tree\/proc/);
+    tools.run('umount', [`${tree}/proc`]);
+    await session.lock();
+    await tools.nothingIsLeft();
+  },
+);
+
+test(
+  'lazily, the base is back at once and the holder finishes what it reads',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const { readFileSync, writeFileSync } = await import('node:fs');
+    const tree = tools.plant(`${work}/tree`, { a: 'base' });
+    const session = await library.unlock({ source: [tree] });
+    writeFileSync(`${tree}/a`, 'changed');
+    const reader = await tools.start(
+      'sh',
+      ['-c', 'exec 7<a; echo; read -r line; cat <&7; echo; read -r line'],
+      { cwd: tree },
+    );
+    const result = await session.lock({ lazy: true });
+    tools.equal(readFileSync(`${tree}/a`, 'utf8'), 'base');
+    tools.equal(result.draining, true);
+    tools.same(
+      result.holders.map(({ pid }) => pid),
+      [reader.pid],
+    );
+    const status = await session.status();
+    tools.equal(status.health, 'draining');
+    tools.equal(status.changes, 1);
+    const said = new Promise((resolve) =>
+      reader.stdout?.once('data', (data: Buffer) => resolve(data.toString())),
+    );
+    reader.stdin?.write('\n');
+    tools.matches(String(await said), /^changed/);
+    // Asked again, it is no error, and says who.
+    tools.same(
+      (await session.lock()).holders.map(({ pid }) => pid),
+      [reader.pid],
+    );
+    await tools.stop(reader);
+    await session.ended();
+    await tools.nothingIsLeft();
+  },
+);
+
+test(
+  'umount -l behind our back: draining, and it ends by itself',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const tree = tools.plant(`${work}/tree`, { a: 'base' });
+    const session = await library.unlock({ source: [tree] });
+    const holder = await tools.start('sh', ['-c', 'echo; read -r line'], { cwd: tree });
+    tools.run('umount', ['-l', tree]);
+    const status = await session.status();
+    tools.equal(status.health, 'draining');
+    tools.same(status.problems, ['it was unmounted from outside']);
+    await tools.stop(holder);
+    await session.ended();
+    await tools.nothingIsLeft();
+  },
+);
+
+test(
+  'a shell that stands in the session may lock it; it drains until the shell ends',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const { readFileSync, writeFileSync } = await import('node:fs');
+    const tree = tools.plant(`${work}/tree`, { a: 'base' });
+    const session = await library.unlock({ source: [tree] });
+    writeFileSync(`${tree}/a`, 'changed');
+    const script = `
+    const { findSession } = await import('/run/package/build/src/index.js');
+    const result = await (await findSession('tree')).lock();
+    console.log(JSON.stringify({ draining: result.draining, parent: process.ppid, holders: result.holders.map(({ pid }) => pid) }));
+  `;
+    writeFileSync(`${work}/lock.mjs`, script);
+    const printed = tools.run(
+      'sh',
+      ['-c', `${process.execPath} ${work}/lock.mjs; cat a; cat ${tree}/a`],
+      { cwd: tree },
+    );
+    const [first = '', rest] = printed.split('\n');
+    const { draining, parent, holders } = JSON.parse(first) as {
+      draining: boolean;
+      parent: number;
+      holders: number[];
+    };
+    tools.equal(draining, true);
+    tools.same(holders, [parent]);
+    // The shell still stands in the session, and by its path finds the base.
+    tools.equal(rest, 'changedbase');
+    tools.equal(readFileSync(`${tree}/a`, 'utf8'), 'base');
+    await session.ended();
+    await tools.nothingIsLeft();
+  },
+);
+
+test(
+  'a copy of the mount in another namespace makes it drain',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const tree = tools.plant(`${work}/tree`, { a: 'base' });
+    const session = await library.unlock({ source: [tree] });
+    const other = await tools.start('unshare', ['-m', 'sh', '-c', 'echo; read -r line']);
+    const result = await session.lock();
+    tools.same(tools.mountpoints(), []);
+    tools.equal(result.draining, true);
+    tools.same(
+      result.holders.map(({ pid, by }) => [pid, by]),
+      [[other.pid, ['namespace']]],
+    );
+    await tools.stop(other);
+    await session.ended();
+    await tools.nothingIsLeft();
+  },
+);
+
+test(
+  'a session is locked from another mount namespace',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const tree = tools.plant(`${work}/tree`, { a: 'base' });
+    const script = `
+    const { unlock } = await import('/run/package/build/src/index.js');
+    await unlock({ source: [${JSON.stringify(tree)}] });
+  `;
+    tools.run('unshare', ['-m', process.execPath, '--input-type=module', '-e', script]);
+    const session = await library.findSession('tree');
+    const status = await session.status();
+    tools.equal(status.health, 'ok');
+    tools.same(status.problems, [
+      'it is mounted in another mount namespace, and not seen in this one',
+    ]);
+    await session.lock();
+    await tools.nothingIsLeft();
+  },
+);
+
+test(
+  'the name of a session that was just ended from inside can be taken at once',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const { copyFileSync, chmodSync } = await import('node:fs');
+    const tree = tools.plant(`${work}/tree`, { a: 'base' });
+    copyFileSync('/bin/sleep', `${tree}/sleep`);
+    chmodSync(`${tree}/sleep`, 0o755);
+    const session = await library.unlock({ source: [tree], name: 'same' });
+    const holder = await tools.start('sh', ['-c', 'echo; exec ./sleep 0.5'], { cwd: tree });
+    await session.lock({ lazy: true });
+    const again = await library.unlock({ source: [tree], name: 'same' });
+    tools.equal((await again.status()).health, 'ok');
+    await tools.stop(holder);
+    await again.lock();
+    await tools.nothingIsLeft();
+  },
+);
