@@ -135,12 +135,9 @@ function installDependencies() {
 
 /** Builds native/build/Release/{ostree_ts.node,keeper}. */
 function buildNative() {
-  const sources = readdirSync(join(ROOT, 'native'))
-    .filter((name) => /\.(cc|h|gyp|gypi)$/.test(name))
-    .map((name) => `native/${name}`);
   // Node-API is stable, but the headers, and so inline code, are those of this Node.
   const abi = `${process.arch} ${process.versions.modules} ${process.versions['napi']}`;
-  const stamp = new Stamp('native/build/stamp', [...sources.sort(), 'package-lock.json'], abi);
+  const stamp = new Stamp('native/build/stamp', [...nativeSources(), 'package-lock.json'], abi);
   if (stamp.isCurrent) return;
   say('building the addon and the keeper');
   const nodedir = findHeaders();
@@ -152,6 +149,14 @@ function buildNative() {
     },
   );
   stamp.write();
+}
+
+/** What the addon and the keeper are built from, relative to the root. */
+export function nativeSources() {
+  return readdirSync(join(ROOT, 'native'))
+    .filter((name) => /\.(cc|h|gyp)$/.test(name))
+    .sort()
+    .map((name) => `native/${name}`);
 }
 
 export const NODE_GYP = join(ROOT, 'node_modules/node-gyp/bin/node-gyp.js');
@@ -196,7 +201,7 @@ function removeOrphans(folder) {
 }
 
 /** A file that says from what something was made, so that it is made again when that has changed. */
-class Stamp {
+export class Stamp {
   /**
    * @param {string} path  Of the stamp, relative to the root, beside what is made.
    * @param {string[]} inputs  Files, relative to the root.
