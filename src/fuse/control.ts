@@ -11,6 +11,8 @@ import type { Server } from './server.ts';
 /** What is asked about. Before the filesystem is mounted there is no server. */
 export interface Subject {
   overlay: { changes(): Iterable<Change>; usage(): Usage };
+  /** What is broken in the lowers, one line each. */
+  problems?: () => string[];
   server?: Server;
   channel?: Channel;
 }
@@ -75,6 +77,7 @@ export class Control {
     const warnings: string[] = [];
     const { used, limit } = this.#subject.overlay.usage();
     if (used >= NEARLY_FULL * limit) warnings.push(nearlyFull(used, limit));
+    warnings.push(...(this.#subject.problems?.() ?? []));
     const refused = refusedReplies(this.#subject.channel);
     if (refused > 0) warnings.push(`the kernel did not accept ${refused} replies`);
     return warnings;

@@ -9,7 +9,9 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import type { MessagePort } from 'node:worker_threads';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { CommitLayer } from '../layers/commit.ts';
 import { DirectoryLayer } from '../layers/directory.ts';
+import type { LowerLayer } from '../layers/layer.ts';
 import type { MemoryNode } from '../layers/memory.ts';
 import { MemoryUpper } from '../layers/memory.ts';
 import type { Native } from '../native.ts';
@@ -21,9 +23,22 @@ import type { Subject } from './control.ts';
 import { MAX_WRITE } from './negotiate.ts';
 import { Server } from './server.ts';
 
+/** What a lower is made of, out of open directories. */
+export type LowerData =
+  | { kind: 'directory'; fd: number }
+  | {
+      kind: 'commit';
+      /** The repository and its parents, nearest first. */
+      fds: number[];
+      /** Checksums of the root's dirtree and dirmeta. */
+      tree: string;
+      meta: string;
+      verify: boolean;
+    };
+
 export interface WorkerData {
-  /** Topmost first; `fd` is an open directory. */
-  lowers: { kind: 'directory'; fd: number }[];
+  /** Topmost first. */
+  lowers: LowerData[];
   links: 'shared' | 'separate';
   /** An empty memfd. */
   arenaFd: number;
@@ -74,13 +89,22 @@ class Worker {
     this.#data = data;
     this.#native = addon;
     const bottom = data.lowers.length - 1;
-    const lowers = data.lowers.map(
-      ({ fd }, index) =>
-        new DirectoryLayer(addon, fd, { links: data.links, above: index < bottom }),
-    );
+    const lowers = data.lowers.map((lower, index) => this.#open(lower, index < bottom));
     this.#overlay = new Overlay(lowers, new MemoryUpper(addon, data.arenaFd, data.limitBytes));
-    this.#subject = { overlay: this.#overlay };
+    this.#subject = {
+      overlay: this.#overlay,
+      problems: () => lowers.flatMap((lower) => lower.problems?.() ?? []),
+    };
     this.#control = new Control(this.#subject);
+  }
+
+  #open(lower: LowerData, above: boolean): LowerLayer<object> & { problems?(): string[] } {
+    const { links } = this.#data;
+    if (lower.kind === 'directory') {
+      return new DirectoryLayer(this.#native, lower.fd, { links, above });
+    }
+    const onProblem = (message: string) => this.#log(message);
+    return CommitLayer.open(this.#native, lower.fds, { ...lower, onProblem });
   }
 
   start(): void {

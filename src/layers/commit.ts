@@ -9,7 +9,7 @@
 import { check, FsError } from '../errors.ts';
 import type { ByteString, Native } from '../native.ts';
 import type { Checksum, Xattr } from '../ostree/objects.ts';
-import type { Repository } from '../ostree/repo.ts';
+import { Repository } from '../ostree/repo.ts';
 import { hashName } from './directory.ts';
 import { Attr, S_IFCHR, S_IFDIR, S_IFMT, S_IFREG } from './layer.ts';
 import type { Entries, LowerLayer, Name, Segments } from './layer.ts';
@@ -58,6 +58,15 @@ export class CommitLayer implements LowerLayer<CommitNode> {
     this.#objects = new ObjectCache(native, repo, options);
     this.#directoryMask = S_IFDIR | (repo.mode === 'bare-user-only' ? 0o775 : 0o7777);
     this.root = new CommitNode(hashName(0, '/'), options.tree, options.meta, false);
+  }
+
+  /**
+   * @param fds  directories of the repository and its parents, nearest first; closed with the layer.
+   * @throws SessionError when there is no repository behind them.
+   */
+  static open(native: Native, fds: readonly number[], options: CommitLayerOptions): CommitLayer {
+    const repo = Repository.adopt(native, fds, 'the repository');
+    return new CommitLayer(native, repo, options);
   }
 
   /** One line for each broken object that was met, the first hundred of them. */

@@ -36,7 +36,8 @@ export function shown(path: ByteString): string {
   return hostPath(path).toString('utf8');
 }
 
-function bytes(path: HostPath): ByteString {
+/** A path as a byte string. */
+export function bytes(path: HostPath): ByteString {
   return (typeof path === 'string' ? Buffer.from(path, 'utf8') : path).toString('latin1');
 }
 

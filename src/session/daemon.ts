@@ -8,15 +8,27 @@
 import { writeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { Worker } from 'node:worker_threads';
+import type { LowerData } from '../fuse/worker.ts';
 import { describe, Log } from '../log.ts';
 import { native } from '../native.ts';
 import { PROTOCOL, readLines, serve, SOCKET_NAME } from './control.ts';
 
+/** The commit of a repository that is shown. */
+export interface CommitSource {
+  /** Checksums of the root's dirtree and dirmeta. */
+  tree: string;
+  meta: string;
+  /** Check files of bare repositories as well, when they are opened. */
+  verify: boolean;
+}
+
 /** What the launcher tells, as JSON in the only argument. */
 export interface DaemonOptions {
   name: string;
-  /** How many directories, from descriptor FIRST_LOWER on, topmost first. */
+  /** How many directories, from descriptor FIRST_LOWER on, topmost first; with `commit`, its repository and the parents. */
   lowers: number;
+  /** What is shown instead of the directories. */
+  commit?: CommitSource;
   links: 'shared' | 'separate';
   limitBytes: number;
   readonly: boolean;
@@ -68,10 +80,7 @@ class Daemon {
     this.#wakeFd = native.eventfd();
     this.#worker = new Worker(new URL(options.worker), {
       workerData: {
-        lowers: Array.from({ length: options.lowers }, (_, index) => ({
-          kind: 'directory',
-          fd: FIRST_LOWER + index,
-        })),
+        lowers: lowersOf(options),
         links: options.links,
         arenaFd: ARENA,
         limitBytes: options.limitBytes,
@@ -107,6 +116,8 @@ class Daemon {
         this.#exit(0);
         return;
       case 'log':
+        // Not to be said again when `status` meets it.
+        this.#warned.add(message.message ?? '');
         log.write(message.message ?? '');
         return;
     }
@@ -219,6 +230,13 @@ class Daemon {
     native.wake(this.#wakeFd);
     process.exit(code);
   }
+}
+
+function lowersOf({ lowers, commit }: DaemonOptions): LowerData[] {
+  const fds = Array.from({ length: lowers }, (_, index) => FIRST_LOWER + index);
+  return commit === undefined
+    ? fds.map((fd) => ({ kind: 'directory', fd }))
+    : [{ kind: 'commit', fds, ...commit }];
 }
 
 process.on('uncaughtException', (error) => {

@@ -25,6 +25,7 @@ import { self } from './processes.ts';
 import { bootId, readRecord, type SessionRecord, writeRecord } from './record.ts';
 import { listSessions } from './registry.ts';
 import { Session } from './session.ts';
+import { openStore, type Store } from './store.ts';
 import { DEFAULT_SIZE, formatBytes, memoryBytes, parseSize } from './size.ts';
 
 export type { HostPath } from './checks.ts';
@@ -33,8 +34,14 @@ export type { HostPath } from './checks.ts';
 const START_MS = 90_000;
 
 export interface UnlockOptions {
-  /** The directories to show, topmost first. At least one. */
+  /** The directories to show, topmost first. At least one; with `repo`, one ref, commit or beginning of a commit. */
   source: HostPath[];
+  /** An OSTree repository: the session shows a commit of it. */
+  repo?: HostPath;
+  /** With `repo`: check the contents of files of bare repositories too, when they are opened. */
+  verify?: boolean;
+  /** With `repo`: take a commit of which objects are missing; what needs them fails with EIO. */
+  allowPartial?: boolean;
   /** Where to mount; the source itself (in place) when there is one source and this is left out. */
   mountpoint?: HostPath;
   /** How much the session may hold: `50%` (of RAM or the memory cgroup; the default), or bytes as `512M`, `2G`. */
@@ -64,7 +71,12 @@ export async function unlock(options: UnlockOptions): Promise<Session> {
   const limitBytes = parseSize(options.size ?? DEFAULT_SIZE, total);
   const wanted = options.name === undefined ? undefined : checkName(options.name);
   const mounter = findMounter();
-  const places = findPlaces(options.source, options.mountpoint, readMounts());
+  using store = options.repo === undefined ? undefined : openStore(options, options.repo);
+  const places = findPlaces(
+    store === undefined ? options.source : [store.path],
+    options.mountpoint,
+    readMounts(),
+  );
   if (mounter !== '') refuseRecursion(places);
   const warnings = [...placeWarnings(places), ...sizeWarnings(limitBytes, total, await limits())];
 
@@ -72,11 +84,17 @@ export async function unlock(options: UnlockOptions): Promise<Session> {
   const record: SessionRecord = {
     version: 1,
     name,
-    source: places.sources,
     mountpoint: places.mountpoint,
-    mode: 'directory',
+    ...(store === undefined
+      ? { source: places.sources, mode: 'directory', links: options.links ?? 'shared' }
+      : {
+          source: [store.revision],
+          repo: places.sources[0] ?? '',
+          commit: store.checksum,
+          mode: 'commit',
+          links: 'separate',
+        }),
     upper: 'memory',
-    links: options.links ?? 'shared',
     limitBytes,
     started: new Date().toISOString(),
     launcher: self(),
@@ -84,7 +102,7 @@ export async function unlock(options: UnlockOptions): Promise<Session> {
   };
   try {
     writeRecord(folder, record);
-    const keeper = await start(folder, record, places, mounter, options);
+    const keeper = await start(folder, record, places, mounter, options, store);
     for (const warning of warnings) options.onWarning?.(warning);
     return new Session(folder, name, record, keeper);
   } catch (error) {
@@ -122,6 +140,7 @@ async function start(
   places: Places,
   mounter: string,
   options: UnlockOptions,
+  store: Store | undefined,
 ): Promise<ChildProcess | undefined> {
   const fds: number[] = [];
   const opened = (fd: number) => {
@@ -130,27 +149,32 @@ async function start(
   };
   try {
     const logFlags = constants.O_RDWR | constants.O_APPEND | constants.O_CREAT;
+    const lowers = store?.fds ?? places.sources.map((source) => opened(openPlace(source)));
     const log = opened(openSync(`${folder}/log`, logFlags, 0o600));
-    const keeper = spawn(keeperPath(), keeperArguments(record, mounter, options), {
-      // The keeper says which is which.
-      stdio: [
-        'ignore',
-        log,
-        log,
-        'pipe',
-        opened(openPlace(Buffer.from(folder).toString('latin1'))),
-        opened(openPlace(Buffer.from(dirname(folder)).toString('latin1'))),
-        opened(openPlace(places.mountpoint)),
-        ...places.sources.map((source) => opened(openPlace(source))),
-      ],
-      cwd: '/',
-      // Nothing that this shell sets may change how the daemon runs.
-      env:
-        process.env['LD_LIBRARY_PATH'] === undefined
-          ? {}
-          : { LD_LIBRARY_PATH: process.env['LD_LIBRARY_PATH'] },
-      detached: true,
-    });
+    const keeper = spawn(
+      keeperPath(),
+      keeperArguments(record, lowers.length, mounter, options, store),
+      {
+        // The keeper says which is which.
+        stdio: [
+          'ignore',
+          log,
+          log,
+          'pipe',
+          opened(openPlace(Buffer.from(folder).toString('latin1'))),
+          opened(openPlace(Buffer.from(dirname(folder)).toString('latin1'))),
+          opened(openPlace(places.mountpoint)),
+          ...lowers,
+        ],
+        cwd: '/',
+        // Nothing that this shell sets may change how the daemon runs.
+        env:
+          process.env['LD_LIBRARY_PATH'] === undefined
+            ? {}
+            : { LD_LIBRARY_PATH: process.env['LD_LIBRARY_PATH'] },
+        detached: true,
+      },
+    );
     const verdict = await outcome(keeper);
     if (verdict === 'up') {
       if (options.foreground === true) return keeper;
@@ -165,10 +189,17 @@ async function start(
   }
 }
 
-function keeperArguments(record: SessionRecord, mounter: string, options: UnlockOptions): string[] {
+function keeperArguments(
+  record: SessionRecord,
+  lowers: number,
+  mounter: string,
+  options: UnlockOptions,
+  store: Store | undefined,
+): string[] {
   const daemon: DaemonOptions = {
     name: record.name,
-    lowers: record.source.length,
+    lowers,
+    ...(store !== undefined && { commit: store.source }),
     links: record.links,
     limitBytes: record.limitBytes,
     readonly: false,
@@ -178,7 +209,7 @@ function keeperArguments(record: SessionRecord, mounter: string, options: Unlock
   return [
     `--name=${record.name}`,
     `--fusermount=${mounter}`,
-    `--lowers=${record.source.length}`,
+    `--lowers=${lowers}`,
     ...(options.foreground === true ? ['--foreground'] : []),
     ...(options.suid === false ? ['--nosuid'] : []),
     ...(options.dev === false ? ['--nodev'] : []),

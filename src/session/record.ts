@@ -11,10 +11,13 @@ import type { ProcessId } from './processes.ts';
 export interface SessionRecord {
   version: 1;
   name: string;
-  /** Topmost first. */
+  /** Directories, topmost first; of a commit, the revision as typed. */
   source: ByteString[];
+  /** Of a commit: where it is from, and its checksum. */
+  repo?: ByteString;
+  commit?: string;
   mountpoint: ByteString;
-  mode: 'directory';
+  mode: 'directory' | 'commit';
   upper: 'memory';
   links: 'shared' | 'separate';
   limitBytes: number;

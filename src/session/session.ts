@@ -19,11 +19,14 @@ const POLL_MS = 100;
 
 export interface SessionStatus {
   name: string;
-  /** As typed: several directories are joined by colons, topmost first, a colon in a name is `\:`, a backslash `\\`. */
+  /** As typed; of a commit, the revision. Several directories are joined by colons, topmost first, a colon in a name is `\:`, a backslash `\\`. */
   source: string;
   mountpoint: string;
-  /** What the session is for; `directory`: plain directories. */
-  mode: 'directory';
+  /** What the session is for: plain directories, or a commit of a repository. */
+  mode: 'directory' | 'commit';
+  /** Of a commit: the repository's path, and the commit's checksum. */
+  repo?: string;
+  commit?: string;
   upper: 'memory';
   /** Bytes held, by the formula of the limit; `null` when the daemon does not answer. */
   used: number | null;
@@ -97,6 +100,8 @@ export class Session implements AsyncDisposable {
         .join(':'),
       mountpoint: shown(record?.mountpoint ?? ''),
       mode: record?.mode ?? 'directory',
+      ...(record?.repo !== undefined && { repo: shown(record.repo) }),
+      ...(record?.commit !== undefined && { commit: record.commit }),
       upper: record?.upper ?? 'memory',
       used: answer?.used ?? null,
       limit: answer?.limit ?? record?.limitBytes ?? null,

@@ -1,6 +1,6 @@
 import { sep } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { SessionError } from '../../errors.ts';
+import { SessionError, UsageError } from '../../errors.ts';
 import type { SessionStatus, UnlockOptions } from '../../index.ts';
 import { hostPath, splitSource } from '../bytes.ts';
 import { warn } from '../context.ts';
@@ -12,6 +12,9 @@ interface Options {
   size?: string;
   name?: string;
   links?: 'shared' | 'separate';
+  repo?: string;
+  verify?: true;
+  allowPartial?: true;
   foreground?: true;
   json?: true;
 }
@@ -26,9 +29,12 @@ export function unlock(context: Context): Command {
     )
     .argument(
       '[SOURCE]',
-      'a directory, or several, topmost first: A:B:C (a colon in a name is \\:)',
+      'a directory, or several, topmost first: A:B:C (a colon in a name is \\:); with --repo, a ref or commit',
     )
     .argument('[MOUNTPOINT]', 'where to mount (default: SOURCE itself, in place)')
+    .option('--repo <repo>', 'an OSTree repository: show a commit of it, without a checkout')
+    .option('--verify', 'with --repo: check the contents of bare repositories, too, when opened')
+    .option('--allow-partial', 'with --repo: take a commit of which objects are missing')
     .option('--size <size>', 'most the session may hold: 50% (of memory, the default), 512M, 2G')
     .option('--name <name>', "the session's name (default: the last component of MOUNTPOINT)")
     .addOption(
@@ -48,7 +54,8 @@ export function unlock(context: Context): Command {
 Examples:
   ostree-ts unlock /usr                       make /usr writable until 'ostree-ts lock usr'
   ostree-ts unlock tree /mnt --size=2G        show tree, writable, at /mnt
-  ostree-ts unlock patches:base /mnt          show base with patches on top of it`,
+  ostree-ts unlock patches:base /mnt          show base with patches on top of it
+  ostree-ts unlock --repo=repo main /mnt      show the commit of a ref`,
     )
     .action(
       async (source: string | undefined, mountpoint: string | undefined, options: Options) => {
@@ -71,8 +78,20 @@ async function start(
   context: Context,
   source: string | undefined,
   mountpoint: string | undefined,
-  { size, name, links, foreground, json }: Options,
+  { repo, verify, allowPartial, size, name, links, foreground, json }: Options,
 ): Promise<void> {
+  if (repo === undefined && (verify === true || allowPartial === true)) {
+    throw new UsageError(
+      '--verify and --allow-partial are for commits',
+      'name a repository: --repo=REPO',
+    );
+  }
+  if (source === undefined && repo !== undefined) {
+    throw new UsageError(
+      'no commit is named',
+      'name one, and where to show it: ostree-ts unlock --repo=REPO REF MOUNTPOINT',
+    );
+  }
   if (source === undefined) {
     throw new SessionError(
       'without SOURCE, unlock is for the booted deployment of an OSTree host, which this version cannot do yet',
@@ -80,7 +99,10 @@ async function start(
     );
   }
   const options: UnlockOptions = {
-    source: splitSource(source).map((path) => hostPath(path)),
+    source: repo === undefined ? splitSource(source).map(hostPath) : [hostPath(source)],
+    ...(repo === undefined ? {} : { repo: hostPath(repo) }),
+    ...(verify === undefined ? {} : { verify }),
+    ...(allowPartial === undefined ? {} : { allowPartial }),
     onWarning: (message) => warn(context, message, json),
     ...(mountpoint === undefined ? {} : { mountpoint: hostPath(mountpoint) }),
     ...(size === undefined ? {} : { size }),
