@@ -64,6 +64,24 @@ test('status counts changes and warns from 90 % on', (t) => {
   t.like(nearly, { warnings: ['the upper is 90 % full'] });
 });
 
+test('changes are counted again only after a request that may have made one', (t) => {
+  let listings = 0;
+  const server = { requests: { WRITE: 1 }, taint: undefined, mutations: 1 };
+  const overlay = { changes: () => changes(++listings), usage: () => USAGE };
+  const asked = new Control({ overlay, server });
+  t.like(asked.answer('status', undefined), { changes: 1 });
+  t.like(asked.answer('status', undefined), { changes: 1 });
+  server.mutations = 2;
+  t.like(asked.answer('status', undefined), { changes: 2, requests: { WRITE: 1 } });
+});
+
+test('status says which bug was met', (t) => {
+  const server = { requests: {}, taint: 'WRITE met a bug: oops', mutations: 0 };
+  const overlay = { changes: () => [], usage: () => USAGE };
+  const status = new Control({ overlay, server }).answer('status', undefined);
+  t.like(status, { taint: 'WRITE met a bug: oops' });
+});
+
 test('an unknown question is refused', (t) => {
   t.throws(() => control(() => []).answer('toString', undefined), { message: /no 'toString'/ });
 });

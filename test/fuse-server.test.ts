@@ -728,6 +728,19 @@ test('requests are counted by the names of their opcodes', (t) => {
   t.deepEqual(server.requests, { INIT: 1, LOOKUP: 2, FORGET: 1, OPCODE_63: 1 });
 });
 
+test('requests that may change something are counted apart', (t) => {
+  const { kernel, server } = served({
+    lookup: (_parent, _name, entry) => found(entry, 7),
+    unlink() {},
+    copyFileRange: () => 1,
+  });
+  kernel.lookup(1, 'a');
+  t.is(server.mutations, 0);
+  kernel.call(abi.FUSE_UNLINK, 1, ['a']);
+  kernel.call(abi.FUSE_COPY_FILE_RANGE_64, 7, [0n, 0n, 8n, 0n, 0n, 1n, 0n]);
+  t.is(server.mutations, 2);
+});
+
 test('a wake-up is seen between requests', (t) => {
   let woken = 0;
   const { kernel } = served(

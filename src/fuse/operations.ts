@@ -101,6 +101,26 @@ export const OPERATIONS: readonly (Operation | undefined)[] = table([
   [abi.FUSE_COPY_FILE_RANGE_64, 'COPY_FILE_RANGE_64', 56, copyFileRange64],
 ]);
 
+/** Opcodes whose requests may change what the filesystem shows; what differs from the lower stays as it is without them. */
+export const CHANGING: readonly number[] = [
+  abi.FUSE_SETATTR,
+  abi.FUSE_SYMLINK,
+  abi.FUSE_MKNOD,
+  abi.FUSE_MKDIR,
+  abi.FUSE_UNLINK,
+  abi.FUSE_RMDIR,
+  abi.FUSE_RENAME,
+  abi.FUSE_LINK,
+  abi.FUSE_WRITE,
+  abi.FUSE_SETXATTR,
+  abi.FUSE_REMOVEXATTR,
+  abi.FUSE_CREATE,
+  abi.FUSE_FALLOCATE,
+  abi.FUSE_RENAME2,
+  abi.FUSE_COPY_FILE_RANGE,
+  abi.FUSE_COPY_FILE_RANGE_64,
+];
+
 type Row = [opcode: number, name: string, size: number, run: Operation['run']];
 
 function table(rows: Row[]): readonly (Operation | undefined)[] {

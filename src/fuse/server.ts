@@ -9,7 +9,7 @@ import * as abi from './abi.ts';
 import { Exchange, NO_REPLY, SEGMENTS } from './exchange.ts';
 import type { Connection } from './negotiate.ts';
 import { CONGESTION, MAX_BACKGROUND, MAX_PAGES, MAX_WRITE, negotiate } from './negotiate.ts';
-import { OPERATIONS } from './operations.ts';
+import { CHANGING, OPERATIONS } from './operations.ts';
 
 export interface ServerOptions {
   channel: Channel;
@@ -67,6 +67,11 @@ export class Server {
       if (count > 0) requests[OPERATIONS[opcode]?.name ?? `OPCODE_${opcode}`] = count;
     }
     return requests;
+  }
+
+  /** Requests served that may have changed something. */
+  get mutations(): number {
+    return CHANGING.reduce((sum, opcode) => sum + (this.#counts[opcode] ?? 0), 0);
   }
 
   /** Serves until the device gives an error. @returns that error, negative: -ENODEV when the mount is gone. */

@@ -45,6 +45,7 @@ export interface WorkerData {
   limitBytes: number;
   /** An eventfd by which the main thread says that it has asked something. */
   wakeFd: number;
+  /** The mount is read-only, so that the kernel refuses changes; nothing is different here. */
   readonly: boolean;
 }
 
