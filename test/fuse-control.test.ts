@@ -23,6 +23,7 @@ function control(listed: () => Change[], usage = USAGE): Control {
 interface Part {
   changes: Change[];
   done: boolean;
+  listing: number;
 }
 
 test('changes are told in parts that make up the whole', (t) => {
@@ -49,8 +50,28 @@ test('a listing is of the moment it began', (t) => {
   t.true(second.done);
 });
 
+test('two listings under way do not mix', (t) => {
+  let now = changes(5000);
+  const asked = control(() => now);
+  const one = asked.answer('diff', { from: 0 }) as Part;
+  now = changes(6000, 100_000);
+  const other = asked.answer('diff', { from: 0 }) as Part;
+  const rest = asked.answer('diff', { from: one.changes.length, listing: one.listing }) as Part;
+  t.deepEqual([...one.changes, ...rest.changes], changes(5000));
+  const last = asked.answer('diff', { from: other.changes.length, listing: other.listing }) as Part;
+  t.deepEqual([...other.changes, ...last.changes], now);
+});
+
+test('a listing that was told or crowded out is refused, not cut short', (t) => {
+  const asked = control(() => changes(5000));
+  const first = asked.answer('diff', { from: 0 }) as Part;
+  for (let times = 0; times < 4; times++) asked.answer('diff', { from: 0 });
+  const question = { from: first.changes.length, listing: first.listing };
+  t.throws(() => asked.answer('diff', question), { message: /begin again/ });
+});
+
 test('no changes are told in one part', (t) => {
-  t.deepEqual(control(() => []).answer('diff', {}), { changes: [], done: true });
+  t.like(control(() => []).answer('diff', {}), { changes: [], done: true });
 });
 
 test('status counts changes and warns from 90 % on', (t) => {

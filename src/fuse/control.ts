@@ -30,13 +30,17 @@ export interface Status extends Usage {
 /** Changes told in one answer. */
 const CHUNK = 4096;
 
+/** Listings kept at a time: of askers at once, and of those that went away before the end. */
+const LISTINGS_MAX = 4;
+
 /** Part of the limit beyond which a session is nearly full. */
 export const NEARLY_FULL = 0.9;
 
 export class Control {
   readonly #subject: Subject;
-  /** What is left to tell of the listing under way; a listing that begins replaces it. */
-  #listed: Change[] = [];
+  /** Listings that are still being told, oldest first. */
+  readonly #listings: Map<number, Change[]> = new Map();
+  #lastListing = 0;
   #counted: { mutations: number; changes: number } | undefined;
 
   constructor(subject: Subject) {
@@ -73,15 +77,26 @@ export class Control {
   }
 
   /**
-   * The changes from the `from`th on. The listing is of the moment when its beginning (0) was asked for, whatever
-   * happens until its end.
+   * The changes from the `from`th on. A listing is of the moment when its beginning (0) was asked for, whatever happens
+   * until its end; `listing` says which is meant when several are under way, without it the last that was begun.
+   *
+   * @throws Error a listing that is no longer kept.
    */
-  diff(from: number): { changes: Change[]; done: boolean } {
-    if (from === 0) this.#listed = [...this.#subject.overlay.changes()];
-    const changes = this.#listed.slice(from, from + CHUNK);
-    const done = from + CHUNK >= this.#listed.length;
-    if (done) this.#listed = [];
-    return { changes, done };
+  diff(from: number, listing: number): { changes: Change[]; done: boolean; listing: number } {
+    const id = from === 0 ? this.#begin() : listing || this.#lastListing;
+    const listed = this.#listings.get(id);
+    if (listed === undefined) throw new Error('this listing of changes has ended; begin again');
+    const changes = listed.slice(from, from + CHUNK);
+    const done = from + CHUNK >= listed.length;
+    if (done) this.#listings.delete(id);
+    return { changes, done, listing: id };
+  }
+
+  #begin(): number {
+    const [oldest] = this.#listings.keys();
+    if (oldest !== undefined && this.#listings.size >= LISTINGS_MAX) this.#listings.delete(oldest);
+    this.#listings.set(++this.#lastListing, [...this.#subject.overlay.changes()]);
+    return this.#lastListing;
   }
 
   #warnings(): string[] {
@@ -99,7 +114,7 @@ type Handler = (control: Control, args: unknown) => unknown;
 
 const HANDLERS: ReadonlyMap<string, Handler> = new Map<string, Handler>([
   ['status', (control) => control.status()],
-  ['diff', (control, args) => control.diff(numberOf(args, 'from'))],
+  ['diff', (control, args) => control.diff(numberOf(args, 'from'), numberOf(args, 'listing'))],
 ]);
 
 /** A count among the arguments; 0 when it is not there. */

@@ -125,12 +125,14 @@ export class Session implements AsyncDisposable {
     using control = await Control.open(this.folder, ANSWER_MS);
     this.#flush();
     const wanted = options.paths ?? [];
+    let listing: number | undefined;
     for (let from = 0; ;) {
-      const part = await control.call<{ changes: Change[]; done: boolean }>(
+      const part = await control.call<{ changes: Change[]; done: boolean; listing?: number }>(
         'diff',
-        { from },
+        { from, listing },
         DIFF_MS,
       );
+      ({ listing } = part);
       from += part.changes.length;
       yield* part.changes.filter(({ path }) => isWithin(path, wanted));
       if (part.done || part.changes.length === 0) return;
