@@ -151,6 +151,8 @@ export interface ChannelOptions {
   wakeFd: number;
   /** Bytes of the request buffer: at least max_write + 4096. */
   requestBytes: number;
+  /** A file whose reads never block (the arena's memfd): spares its segments a try that only others need. */
+  memoryFd?: number;
   /** Threads for reads that can block. */
   threads: number;
 }
