@@ -1,0 +1,181 @@
+/**
+ * `npm run bench`: what a session costs, against the plain lower and the others who can show one writable.
+ *
+ * The benchmark runs in a mount namespace of its own, so that no mount outlives it; the process that was started only
+ * waits for it, and removes whatever else it may have left.
+ */
+import { spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { listSessions } from '../../src/index.ts';
+import { FULL, makeInputs, QUICK } from './inputs.ts';
+import { PEERS, unmount } from './peers.ts';
+import { interruption, run } from './process.ts';
+import { figures, table } from './report.ts';
+import { GROUPS } from './rows.ts';
+import { Runner } from './runner.ts';
+
+const USAGE = `npm run bench -- [options]
+  --rows=a,b     only these rows: ${GROUPS.flatMap(({ rows }) => rows.map(({ name }) => name)).join(' ')}
+  --peers=a,b    only these peers: ${PEERS.map(({ name }) => name).join(' ')}
+  --rounds=N     at most so many rounds (5; 3 with --quick)
+  --quick        smaller inputs, two minutes rather than fifteen
+  --json         one object a line, and nothing else, on stdout`;
+
+const MINUTE = 60_000;
+/** From the start to the last piece of work; the rest is for clearing away. */
+const BUDGET_MS = 14 * MINUTE;
+const QUICK_BUDGET_MS = 1.7 * MINUTE;
+
+class Misuse extends Error {}
+
+interface Options {
+  rows: string[] | undefined;
+  peers: string[] | undefined;
+  rounds: number;
+  quick: boolean;
+  json: boolean;
+  /** The temp folder, in the process that measures. */
+  inside: string | undefined;
+}
+
+function parse(words: string[]): Options {
+  const { values } = parseArgs({
+    args: words,
+    options: {
+      rows: { type: 'string' },
+      peers: { type: 'string' },
+      rounds: { type: 'string' },
+      quick: { type: 'boolean', default: false },
+      json: { type: 'boolean', default: false },
+      inside: { type: 'string' },
+    },
+  });
+  const rounds = Number(values.rounds ?? (values.quick ? 3 : 5));
+  if (!Number.isInteger(rounds) || rounds < 1) throw new Misuse('--rounds is a number from 1 on');
+  const { quick, json, inside } = values;
+  const rows = names(
+    values.rows,
+    GROUPS.flatMap((group) => group.rows.map(({ name }) => name)),
+  );
+  const peers = names(
+    values.peers,
+    PEERS.map(({ name }) => name),
+  );
+  return { rows, peers, rounds, quick, json, inside };
+}
+
+/** A list of names, each of which must be known. */
+function names(list: string | undefined, known: readonly string[]): string[] | undefined {
+  const some = list?.split(',').filter((name) => name !== '');
+  const unknown = some?.find((name) => !known.includes(name));
+  if (unknown !== undefined)
+    throw new Misuse(`'${unknown}' is not known, one of: ${known.join(' ')}`);
+  return some;
+}
+
+function say(words: string): void {
+  process.stderr.write(`bench: ${words}\n`);
+}
+
+/** Runs this module again in a mount namespace of its own, and clears away what that leaves. */
+async function supervise(words: string[]): Promise<number> {
+  if (process.getuid?.() !== 0) throw new Misuse('mounting the peers needs root');
+  const folder = mkdtempSync(join(tmpdir(), 'ostree-ts-bench-'));
+  const self = fileURLToPath(import.meta.url);
+  const child = spawn(
+    'unshare',
+    ['--mount', '--propagation=private', process.execPath, self, `--inside=${folder}`, ...words],
+    { stdio: 'inherit' },
+  );
+  // A terminal signals both; whoever else means the benchmark as a whole.
+  const pass = (signal: NodeJS.Signals) => child.kill(signal);
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, pass);
+  const code = await new Promise<number>((resolve, reject) => {
+    child.on('error', reject);
+    child.on('exit', (status) => resolve(status ?? 1));
+  });
+  for (const session of await listSessions()) {
+    if (session.name.startsWith(basename(folder))) await session.lock({ lazy: true });
+  }
+  rmSync(folder, { recursive: true, force: true });
+  return code;
+}
+
+async function measure(options: Options, folder: string): Promise<number> {
+  const start = Date.now();
+  const tmpfs = join(folder, 'tmpfs');
+  mkdirSync(tmpfs);
+  try {
+    await run('mount', ['-t', 'tmpfs', '-o', 'size=80%,mode=755', 'tmpfs', tmpfs]);
+    const groups = GROUPS.filter(
+      ({ rows }) => options.rows === undefined || rows.some(({ name }) => has(options.rows, name)),
+    );
+    const peers = PEERS.filter(({ name }) => has(options.peers, name)).filter((peer) => {
+      const why = peer.missing();
+      if (why !== undefined) say(`without ${peer.name}: ${why}`);
+      return why === undefined;
+    });
+    const inputs = await makeInputs(folder, options.quick ? QUICK : FULL, say);
+    const runner = new Runner({
+      inputs,
+      groups,
+      peers,
+      tmpfs,
+      say,
+
+      rounds: options.rounds,
+      deadline: start + (options.quick ? QUICK_BUDGET_MS : BUDGET_MS),
+    });
+    const results = await runner.run();
+    const all = figures(
+      results,
+      groups,
+      peers.map(({ name }) => name),
+    ).filter(({ row }) => has(options.rows, row));
+    if (options.json) for (const figure of all) console.log(JSON.stringify(figure));
+    const text = table(
+      all,
+      results,
+      groups,
+      peers.map(({ name }) => name),
+    );
+    (options.json ? console.error : console.log)(text);
+    say(`${Math.round((Date.now() - start) / 1000)} s`);
+    return results.failures.some(({ peer }) => peer === 'ostree-ts') ? 1 : 0;
+  } finally {
+    await unmount(join(folder, 'lower'));
+    await unmount(tmpfs);
+  }
+}
+
+function has(list: readonly string[] | undefined, name: string): boolean {
+  return list === undefined || list.includes(name);
+}
+
+async function main(words: string[]): Promise<number> {
+  if (words.includes('--help')) {
+    console.log(USAGE);
+    return 0;
+  }
+  const options = parse(words);
+  if (options.inside === undefined) return supervise(words);
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(signal, () => interruption.abort(new Error('interrupted')));
+  }
+  return measure(options, options.inside);
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  const isMisuse = error instanceof Misuse || String(error).includes('ERR_PARSE_ARGS');
+  const words = error instanceof Error ? error.message : String(error);
+  if (isMisuse) console.error(`bench: ${words}\n${USAGE}`);
+  else if (interruption.signal.aborted) console.error('bench: interrupted');
+  else console.error(error);
+  process.exitCode = isMisuse ? 2 : interruption.signal.aborted ? 130 : 1;
+}

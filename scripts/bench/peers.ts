@@ -1,0 +1,193 @@
+/** Those who are compared: each shows a lower, writable, with an upper that is memory. */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { unlock } from '../../src/index.ts';
+import { CannotDo, NO_USAGE, run, type Usage, usageOf } from './process.ts';
+
+/** A fresh mount. */
+export interface Place extends AsyncDisposable {
+  /** Where the lower is seen. */
+  readonly root: string;
+  /** A new folder, in which files may be made. */
+  scratch(): string;
+  /** Of the process that serves it; nothing where that is the kernel. */
+  usage(): Usage;
+  /** Bytes that it holds in memory for the session; only ours can tell. */
+  held?(): Promise<number>;
+}
+
+export interface Peer {
+  readonly name: string;
+  /** Why it cannot be measured here; `undefined` when it can. */
+  missing(): string | undefined;
+  /** @param folder  on a tmpfs; for uppers, work directories and mountpoints. */
+  open(lower: string, folder: string): Promise<Place>;
+}
+
+const MOUNT_MS = 10_000;
+
+/** What is measured. The mode stands beside each of its figures. */
+export const OURS: Peer = {
+  name: 'ostree-ts',
+  missing: () => undefined,
+  async open(lower, folder) {
+    const mountpoint = join(folder, 'mnt');
+    mkdirSync(mountpoint);
+    const name = `${basename(dirname(dirname(folder)))}-${basename(folder)}`;
+    const session = await unlock({ source: [lower], mountpoint, name, foreground: true });
+    const { pid } = await session.status();
+    return {
+      root: mountpoint,
+      scratch: () => newFolder(mountpoint),
+      usage: () => (pid === null ? NO_USAGE : usageOf(pid)),
+      held: async () => (await session.status()).used ?? Number.NaN,
+      async [Symbol.asyncDispose]() {
+        await session.lock({ lazy: true });
+      },
+    };
+  },
+};
+
+export const MODE = 'memory/cached';
+
+/** Nothing over the lower: what there is to lose. Its new files are made on the tmpfs. */
+const plain: Peer = {
+  name: 'plain',
+  missing: () => undefined,
+  open: (lower, folder) =>
+    Promise.resolve({
+      root: lower,
+      scratch: () => newFolder(folder),
+      usage: () => NO_USAGE,
+      [Symbol.asyncDispose]: () => Promise.resolve(),
+    }),
+};
+
+const overlayfs: Peer = {
+  name: 'overlayfs',
+  missing() {
+    const known = readFileSync('/proc/filesystems', 'utf8').includes('\toverlay\n');
+    return known || spawnSync('modprobe', ['overlay']).status === 0
+      ? undefined
+      : 'this kernel has no overlayfs';
+  },
+  async open(lower, folder) {
+    const { mountpoint, upper, work } = folders(folder);
+    const options = `lowerdir=${lower},upperdir=${upper},workdir=${work}`;
+    await run('mount', ['-t', 'overlay', 'overlay', '-o', options, mountpoint]);
+    return {
+      root: mountpoint,
+      scratch: () => newFolder(mountpoint),
+      usage: () => NO_USAGE,
+      [Symbol.asyncDispose]: () => unmount(mountpoint),
+    };
+  },
+};
+
+const fuseOverlayfs: Peer = served('fuse-overlayfs', 'fuse-overlayfs', (lower, folder) => {
+  const { mountpoint, upper, work } = folders(folder);
+  return ['-f', '-o', `lowerdir=${lower},upperdir=${upper},workdir=${work}`, mountpoint];
+});
+
+const unionfs: Peer = served('unionfs-fuse', 'unionfs', (lower, folder) => {
+  const { mountpoint, upper } = folders(folder);
+  return ['-f', '-o', 'cow,allow_other,suid,dev', `${upper}=RW:${lower}=RO`, mountpoint];
+});
+
+/** In the order of the report. */
+export const PEERS: readonly Peer[] = [plain, overlayfs, fuseOverlayfs, unionfs];
+
+/** A peer that is a program, in the foreground so that its process is known. */
+function served(
+  name: string,
+  program: string,
+  words: (lower: string, folder: string) => string[],
+): Peer {
+  return {
+    name,
+    missing: () =>
+      spawnSync(program, ['--version'], { stdio: 'ignore' }).error === undefined
+        ? undefined
+        : `${program} is not installed`,
+    async open(lower, folder) {
+      const args = words(lower, folder);
+      const mountpoint = args.at(-1) ?? '';
+      const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'], detached: true });
+      let complaint = '';
+      child.stderr.on('data', (chunk: Buffer) => (complaint += chunk.toString()));
+      const exit = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+      const close = async () => {
+        await unmount(mountpoint);
+        const timer = setTimeout(() => child.kill('SIGKILL'), MOUNT_MS);
+        await exit;
+        clearTimeout(timer);
+      };
+      if (!(await appears(mountpoint, child))) {
+        await close();
+        throw new CannotDo(`${name} did not mount: ${complaint.trim().split('\n').at(-1)}`);
+      }
+      return {
+        root: mountpoint,
+        scratch: () => newFolder(mountpoint),
+        usage: () => usageOf(child.pid ?? 0),
+        [Symbol.asyncDispose]: close,
+      };
+    },
+  };
+}
+
+/** Waits for a mount, as long as whoever mounts it lives. */
+async function appears(mountpoint: string, child: ChildProcess): Promise<boolean> {
+  for (let waited = 0; waited < MOUNT_MS; waited += 10) {
+    if (isMounted(mountpoint)) return true;
+    if (child.exitCode !== null || child.signalCode !== null) return false;
+    await sleep(10);
+  }
+  child.kill('SIGKILL');
+  return false;
+}
+
+function isMounted(mountpoint: string): boolean {
+  return readFileSync('/proc/self/mountinfo', 'utf8').includes(` ${mountpoint} `);
+}
+
+/** Unmounts, whether anything is mounted there or not. */
+export async function unmount(mountpoint: string): Promise<void> {
+  for (let attempt = 0; isMounted(mountpoint); attempt++) {
+    const lazily = attempt < 5 ? [] : ['-l'];
+    await run('umount', [...lazily, mountpoint], { uninterrupted: true }).catch(
+      (error: unknown) => {
+        if (attempt > 5) throw error;
+      },
+    );
+    if (isMounted(mountpoint)) await sleep(50);
+  }
+}
+
+function folders(folder: string): { mountpoint: string; upper: string; work: string } {
+  const [mountpoint, upper, work] = ['mnt', 'upper', 'work'].map((name) => join(folder, name));
+  for (const path of [mountpoint, upper, work]) mkdirSync(path!);
+  return { mountpoint: mountpoint!, upper: upper!, work: work! };
+}
+
+function newFolder(parent: string): string {
+  return mkdtempSync(join(parent, 'new-'));
+}
+
+/** Opens a place, gives it to `use`, and removes every trace of it. */
+export async function withPlace<T>(
+  peer: Peer,
+  lower: string,
+  tmpfs: string,
+  use: (place: Place) => Promise<T>,
+): Promise<T> {
+  const folder = mkdtempSync(join(tmpfs, 'p-'));
+  try {
+    await using place = await peer.open(lower, folder);
+    return await use(place);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,214 @@
+/**
+ * What is measured, in groups of rows that share one fresh mount. `cold`: nothing of the lower has been asked for through
+ * this mount yet, while the lower's own pages are warm; `warm`: it has been asked for just now; `-`: it makes no difference.
+ */
+import { cpSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Inputs } from './inputs.ts';
+import type { Place } from './peers.ts';
+import { CannotDo } from './process.ts';
+
+export type State = 'cold' | 'warm' | '-';
+
+/** What a group may do. */
+export interface Bench {
+  readonly inputs: Inputs;
+  readonly place: Place;
+  /** Runs `work` with these words, and counts the time it reports for a row. */
+  readonly timed: (row: string, state: State, ...words: (string | number)[]) => Promise<void>;
+  /** The same, counted nowhere. */
+  readonly untimed: (...words: (string | number)[]) => Promise<void>;
+}
+
+export interface Row {
+  readonly name: string;
+  readonly what: string;
+  /** By state: what the ratio to kernel overlayfs should not exceed. */
+  readonly targets: Partial<Record<State, number>>;
+}
+
+export interface Group {
+  readonly name: string;
+  readonly rows: readonly Row[];
+  /** What the mount shows; the inputs unless given. */
+  readonly lower?: string;
+  /** It changes files of the lower: not to be done without a layer over it. */
+  readonly changesLower?: boolean;
+  run(bench: Bench): Promise<void>;
+}
+
+const MIB = 2 ** 20;
+
+export const GROUPS: readonly Group[] = [
+  {
+    name: 'walk',
+    rows: [row('walk', 'walk and lstat a tree of 140,000 entries', { cold: 2, warm: 0.8 })],
+    async run({ place, timed }) {
+      const tree = join(place.root, 'tree');
+      await timed('walk', 'cold', 'walk', tree);
+      await timed('walk', 'warm', 'walk', tree);
+    },
+  },
+  {
+    name: 'small',
+    rows: [
+      row('small', 'open, read, close 20,000 small files', { cold: 2.5, warm: 0.7 }),
+      row('small-2', 'the same, by two processes at once', { warm: 0.9 }),
+    ],
+    async run({ inputs, place, timed }) {
+      const { smallDirs, smallFiles } = inputs.scale;
+      const words = ['small', join(place.root, 'small'), smallDirs, smallFiles] as const;
+      await timed('small', 'cold', ...words, 1);
+      await timed('small', 'warm', ...words, 1);
+      await timed('small-2', 'warm', ...words, 2);
+    },
+  },
+  {
+    name: 'readdir',
+    rows: [row('readdir', 'list a directory of 10,000 entries', { cold: 4, warm: 0.35 })],
+    async run({ inputs, place, timed }) {
+      const folders = Array.from({ length: inputs.scale.flatFolders }, (_, i) =>
+        join(place.root, `flat-${i}`),
+      );
+      await timed('readdir', 'cold', 'list', 1, ...folders);
+      await timed('readdir', 'warm', 'list', 10, ...folders);
+    },
+  },
+  {
+    name: 'big',
+    rows: [
+      row('seqread', 'read 1 GiB from end to end', { cold: 2, warm: 1.05 }),
+      row('mmap', 'the same through mmap, a word of each page', { warm: 1 }),
+    ],
+    async run({ place, timed }) {
+      const big = join(place.root, 'big');
+      await timed('seqread', 'cold', 'seqread', big, 1);
+      await timed('seqread', 'warm', 'seqread', big, 2);
+      await timed('mmap', 'warm', 'mapread', big, 3);
+    },
+  },
+  {
+    name: 'random',
+    rows: [row('rand4k', '20,000 random reads of 4 KiB in 1 GiB', { cold: 3, warm: 0.85 })],
+    async run({ inputs, place, timed }) {
+      const words = ['randread', join(place.root, 'big'), inputs.scale.randomReads] as const;
+      await timed('rand4k', 'cold', ...words);
+      await timed('rand4k', 'warm', ...words);
+    },
+  },
+  {
+    name: 'exec',
+    rows: [row('exec', 'start a small program', { warm: 1 })],
+    async run({ inputs, place, timed, untimed }) {
+      const program = join(place.root, 'bin/true');
+      await untimed('execute', program, 3);
+      await timed('exec', 'warm', 'execute', program, inputs.scale.programs);
+    },
+  },
+  {
+    name: 'tar',
+    rows: [row('tar', 'tar of a source tree of 20,000 files', { cold: 2, warm: 0.9 })],
+    async run({ place, timed }) {
+      const words = ['run', '-', place.root, 'tar', 'cf', '-', 'small'];
+      await timed('tar', 'cold', ...words);
+      await timed('tar', 'warm', ...words);
+    },
+  },
+  {
+    name: 'git',
+    rows: [row('git', 'git status of 20,000 files', { cold: 2, warm: 0.9 })],
+    async run({ place, timed }) {
+      const words = ['run', '-', join(place.root, 'repo'), 'git', 'status', '--porcelain'];
+      await timed('git', 'cold', ...words);
+      await timed('git', 'warm', ...words);
+    },
+  },
+  {
+    name: 'new',
+    rows: [
+      row('create', 'create, write 4 KiB, close 5,000 files', { '-': 3 }),
+      row('stat-new', 'lstat them', { '-': 2.5 }),
+      row('unlink', 'unlink them', { '-': 2 }),
+    ],
+    async run({ inputs, place, timed }) {
+      const folder = join(place.scratch(), 'files');
+      const { newFiles } = inputs.scale;
+      await timed('create', '-', 'make', folder, newFiles, 4096);
+      await timed('stat-new', '-', 'look', folder, newFiles);
+      await timed('unlink', '-', 'drop', folder, newFiles);
+    },
+  },
+  {
+    name: 'seqwrite',
+    rows: [row('seqwrite', 'write a new file of 256 MiB', { '-': 1.5 })],
+    async run({ inputs, place, timed, untimed }) {
+      const file = join(place.scratch(), 'file');
+      await timed('seqwrite', '-', 'seqwrite', file, inputs.scale.writeBytes);
+      await untimed('check', file);
+    },
+  },
+  {
+    name: 'cc',
+    rows: [row('cc', 'compile 12 C files by the toolchain in the session', { '-': 0.9 })],
+    lower: '/usr',
+    async run({ inputs, place, timed, untimed }) {
+      // In place over /usr, as for an operating system: the compiler, its headers and libraries come from the mount.
+      const folder = place.scratch();
+      cpSync(inputs.sources, folder, { recursive: true });
+      const units = Array.from({ length: inputs.units }, (_, i) => `unit-${i}.c`);
+      await timed('cc', '-', 'run', place.root, folder, 'gcc', '-O1', '-c', ...units);
+      const objects = units.map((name) => name.replace('.c', '.o'));
+      await untimed('run', '-', folder, 'cat', ...objects);
+    },
+  },
+  {
+    name: 'unpack',
+    rows: [
+      row('untar', 'unpack a tar of 20,000 small files', { '-': 1.5 }),
+      row('dpkg', 'dpkg -i of a package of 2,000 files', { '-': 1.5 }),
+      row('clone', 'git clone of 20,000 files', { '-': 1.5 }),
+    ],
+    async run({ inputs, place, timed, untimed }) {
+      const folder = place.scratch();
+      const { smallDirs, smallFiles } = inputs.scale;
+      await timed('untar', '-', 'run', '-', folder, 'tar', 'xf', join(place.root, 'small.tar'));
+      await untimed('small', join(folder, 'small'), smallDirs, smallFiles, 1);
+      const admin = join(folder, 'admin');
+      const root = join(folder, 'root');
+      await untimed('run', '-', folder, 'mkdir', '-p', `${admin}/info`, `${admin}/updates`, root);
+      await untimed('run', '-', folder, 'touch', `${admin}/status`);
+      const install = `dpkg --force-all --log=/dev/null --admindir=${admin} --instdir=${root}`;
+      const words = ['sh', '-c', `${install} -i ${join(place.root, 'small.deb')} >/dev/null`];
+      await timed('dpkg', '-', 'run', '-', folder, ...words);
+      await untimed('walk', root);
+      const clone = ['git', 'clone', '-q', '--no-local', join(place.root, 'repo'), 'clone'];
+      await timed('clone', '-', 'run', '-', folder, ...clone);
+      await untimed('small', join(folder, 'clone'), smallDirs, smallFiles, 1);
+    },
+  },
+  {
+    name: 'poke',
+    rows: [row('one-byte', 'change one byte of a 1 GiB file of the lower', { '-': 0.001 })],
+    changesLower: true,
+    async run({ inputs, place, timed }) {
+      const before = await place.held?.();
+      const middle = inputs.scale.bigBytes / 2 + 4321;
+      await timed('one-byte', '-', 'poke', join(place.root, 'big'), middle);
+      const grown = ((await place.held?.()) ?? 0) - (before ?? 0);
+      if (grown >= MIB) throw new CannotDo(`one byte took ${grown} bytes of the upper`);
+    },
+  },
+  {
+    name: 'rename',
+    rows: [row('rename', 'mv of a directory of 10,000 files of the lower', { '-': 0.005 })],
+    changesLower: true,
+    async run({ place, timed }) {
+      const from = join(place.root, 'flat-0');
+      await timed('rename', '-', 'move', from, join(place.root, 'moved'));
+    },
+  },
+];
+
+function row(name: string, what: string, targets: Row['targets']): Row {
+  return { name, what, targets };
+}
