@@ -27,7 +27,7 @@ export function changeAttributes<Node extends object>(
   tree: Tree<Node>,
   inode: Inode<Node>,
   wanted: SetAttr,
-  _caller: Caller,
+  caller: Caller,
 ): void {
   const { valid } = wanted;
   if ((valid & FATTR_SIZE) !== 0) {
@@ -40,7 +40,7 @@ export function changeAttributes<Node extends object>(
   const changesOwner = (valid & (FATTR_UID | FATTR_GID)) !== 0 && inode.type !== S_IFDIR;
   if ((valid & FATTR_SIZE) !== 0 || changesOwner) dropCapability(tree, inode, node);
   tree.update(node, (attr) => {
-    if (changesOwner || (valid & FATTR_KILL_SUIDGID) !== 0) clearPrivileges(attr);
+    if (changesOwner || (valid & FATTR_KILL_SUIDGID) !== 0) clearPrivileges(attr, caller);
     if ((valid & FATTR_MODE) !== 0) attr.mode = (attr.mode & S_IFMT) | (wanted.mode & 0o7777);
     if ((valid & FATTR_UID) !== 0) attr.uid = wanted.uid;
     if ((valid & FATTR_GID) !== 0) attr.gid = wanted.gid;
@@ -84,19 +84,24 @@ export function markModified<Node extends object>(
   inode: Inode<Node>,
   node: Node,
   mustClearPrivileges: boolean,
+  caller: Caller,
 ): void {
   dropCapability(tree, inode, node);
   tree.update(node, (attr) => {
     attr.mtimeSec = attr.ctimeSec;
     attr.mtimeNsec = attr.ctimeNsec;
-    if (mustClearPrivileges) clearPrivileges(attr);
+    if (mustClearPrivileges) clearPrivileges(attr, caller);
   });
 }
 
-/** setgid without group execution is no privilege (it was mandatory locking), so it stays. */
-function clearPrivileges(attr: Attr): void {
+/**
+ * setgid without group execution was mandatory locking: it stays for root and the file's group, as in the kernel's
+ * setattr_should_drop_sgid(). Of the caller's groups only the first is known here.
+ */
+function clearPrivileges(attr: Attr, caller: Caller): void {
   attr.mode &= ~S_ISUID;
-  if ((attr.mode & S_IXGRP) !== 0) attr.mode &= ~S_ISGID;
+  const isMember = caller.uid === 0 || caller.gid === attr.gid;
+  if ((attr.mode & S_IXGRP) !== 0 || !isMember) attr.mode &= ~S_ISGID;
 }
 
 function dropCapability<Node extends object>(

@@ -231,11 +231,12 @@ export class Overlay<Node extends object = object> implements Filesystem {
     start: number,
     length: number,
     clearPrivileges: boolean,
+    caller: Caller,
   ): void {
     const inode = this.#file(ino);
     const node = this.#tree.copyUp(inode);
     this.#tree.upper.write(node, offset, data, start, length);
-    markModified(this.#tree, inode, node, clearPrivileges);
+    markModified(this.#tree, inode, node, clearPrivileges, caller);
   }
 
   fallocate(ino: number, mode: number, offset: number, length: number, caller: Caller): void {
@@ -254,7 +255,7 @@ export class Overlay<Node extends object = object> implements Filesystem {
     if (action === 0) upper.allocate(node, offset, length);
     else if (offset < size) upper.punch(node, offset, Math.min(end, size) - offset);
     if (!keepsSize && end > size) upper.truncate(node, end);
-    markModified(this.#tree, inode, node, !mayKeepPrivileges(caller));
+    markModified(this.#tree, inode, node, !mayKeepPrivileges(caller), caller);
   }
 
   lseek(ino: number, offset: number, whence: number): number {
@@ -282,7 +283,7 @@ export class Overlay<Node extends object = object> implements Filesystem {
     this.#segments.clear();
     this.read(inoIn, offsetIn, count, this.#segments);
     this.#tree.upper.copy(node, offsetOut, this.#segments);
-    markModified(this.#tree, inode, node, !mayKeepPrivileges(caller));
+    markModified(this.#tree, inode, node, !mayKeepPrivileges(caller), caller);
     return count;
   }
 
