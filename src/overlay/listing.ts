@@ -4,6 +4,7 @@
  * A lower name's cookie is its place in the lowers' listing, which never changes; an own entry's is counted up as
  * entries are made. So a cookie means the same name for ever, whatever comes and goes in between.
  */
+import { FsError } from '../errors.ts';
 import { Attr, S_IFDIR, S_IFMT } from '../layers/layer.ts';
 import type { Name } from '../layers/layer.ts';
 import { OWN_COOKIES } from '../layers/upper.ts';
@@ -115,7 +116,7 @@ export class Listing<Node extends object> {
   #readLowersPlus(dir: Inode<Node>, cookie: number, sink: EntryPlusSink): boolean {
     const [top] = dir.lowers;
     if (cookie >= OWN_COOKIES || top === undefined) return true;
-    const { names } = this.#tree.lowerEntries(dir);
+    const { names, types, inos } = this.#tree.lowerEntries(dir);
     const { upper } = this.#tree;
     const attr = this.#attr;
     let isOpen = true;
@@ -126,7 +127,17 @@ export class Listing<Node extends object> {
       if (entry !== undefined && (entry.node === undefined || entry.cookie !== 0)) return;
       let inode: Inode<Node> | undefined;
       if (entry !== undefined || found === undefined || dir.children?.has(name) === true) {
-        inode = this.#tree.find(dir, name, attr);
+        try {
+          inode = this.#tree.find(dir, name, attr);
+        } catch (error) {
+          if (!(error instanceof FsError)) throw error;
+          // It cannot be read, like a missing object of a commit: the name alone is listed.
+          this.#entry.ino = 0;
+          this.#entry.attr = attr;
+          attr.ino = inos[index] ?? 0;
+          isOpen = sink(name, FIRST_LOWER_COOKIE + index, types[index] ?? 0, this.#entry);
+          return;
+        }
         this.#entry.attr = attr;
       } else {
         const lowers = [{ layer: top.layer, node: top.layer.child(top.node, name) }];
@@ -140,8 +151,14 @@ export class Listing<Node extends object> {
     for (let i = firstIndex(cookie); i < names.length; i += BATCH) {
       if (!isOpen) return false;
       const count = Math.min(BATCH, names.length - i);
-      if (dir.lowers.length === 1) top.layer.statMany(top.node, names, i, count, visit);
-      else for (let j = i; j < i + count; j++) visit(j, undefined);
+      let next = i;
+      if (dir.lowers.length === 1) {
+        top.layer.statMany(top.node, names, i, count, (index, found) => {
+          while (next < index) visit(next++, undefined);
+          visit(next++, found);
+        });
+      }
+      while (next < i + count) visit(next++, undefined);
     }
     return isOpen;
   }
