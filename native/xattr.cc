@@ -1,7 +1,7 @@
 // Extended attributes of a file named by directory fd and path, or by an fd that may be O_PATH.
-// Linux 6.13 brought calls for just that. Before, only paths and readable fds would do: we go by
-// /proc/self/fd where it is there, else we open regular files and directories; other types have no
-// way then (EOPNOTSUPP).
+// Linux 6.13 brought calls that do it, O_PATH fds themselves excepted (EBADF). For those, and before, only
+// paths and readable fds will do: we go by /proc/self/fd where it is there, else we open directories and,
+// by name, regular files; there is no way to the rest then (EOPNOTSUPP).
 #include "native.h"
 
 #include <array>
@@ -47,13 +47,18 @@ int OpenPlain(int dirfd, const ByteString& path) {
   return openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 }
 
+// Whether the newer call is no help: there is none, or the fd is O_PATH.
+bool NeedsOther(const ByteString& path) {
+  return errno == ENOSYS || (errno == EBADF && path.empty());
+}
+
 // What older kernels offer. `on_path` gets a link of /proc/self/fd, `on_fd` an open file.
 template <typename OnPath, typename OnFd>
-int64_t Older(int dirfd, const ByteString& path, OnPath on_path, OnFd on_fd) {
+int64_t Otherwise(int dirfd, const ByteString& path, OnPath on_path, OnFd on_fd) {
   if (path.empty()) {
     const int64_t result = on_fd(dirfd);
     if (result >= 0) return result;
-    if (errno != EBADF) return -errno;
+    if (errno != EBADF || fcntl(dirfd, F_GETFD) < 0) return -errno;
   }
   if (access("/proc/self/fd", F_OK) == 0) return ThroughProc(dirfd, path, on_path);
   const Fd file(OpenPlain(dirfd, path));
@@ -67,8 +72,8 @@ int64_t Get(int dirfd, const ByteString& path, const char* name, void* value, si
   const long result =
       syscall(kGetxattrat, dirfd, path.c_str(), AtFlags(path), name, &args, sizeof args);
   if (result >= 0) return result;
-  if (errno != ENOSYS) return -errno;
-  return Older(
+  if (!NeedsOther(path)) return -errno;
+  return Otherwise(
       dirfd, path, [&](const char* link) { return getxattr(link, name, value, size); },
       [&](int fd) { return fgetxattr(fd, name, value, size); });
 }
@@ -76,8 +81,8 @@ int64_t Get(int dirfd, const ByteString& path, const char* name, void* value, si
 int64_t List(int dirfd, const ByteString& path, char* list, size_t size) {
   const long result = syscall(kListxattrat, dirfd, path.c_str(), AtFlags(path), list, size);
   if (result >= 0) return result;
-  if (errno != ENOSYS) return -errno;
-  return Older(
+  if (!NeedsOther(path)) return -errno;
+  return Otherwise(
       dirfd, path, [&](const char* link) { return listxattr(link, list, size); },
       [&](int fd) { return flistxattr(fd, list, size); });
 }
@@ -88,8 +93,8 @@ int64_t Set(int dirfd, const ByteString& path, const char* name, Span<uint8_t> v
   const long result =
       syscall(kSetxattrat, dirfd, path.c_str(), AtFlags(path), name, &args, sizeof args);
   if (result >= 0) return result;
-  if (errno != ENOSYS) return -errno;
-  return Older(
+  if (!NeedsOther(path)) return -errno;
+  return Otherwise(
       dirfd, path,
       [&](const char* link) { return setxattr(link, name, value.data, value.length, flags); },
       [&](int fd) { return fsetxattr(fd, name, value.data, value.length, flags); });
@@ -98,8 +103,8 @@ int64_t Set(int dirfd, const ByteString& path, const char* name, Span<uint8_t> v
 int64_t Remove(int dirfd, const ByteString& path, const char* name) {
   const long result = syscall(kRemovexattrat, dirfd, path.c_str(), AtFlags(path), name);
   if (result >= 0) return result;
-  if (errno != ENOSYS) return -errno;
-  return Older(
+  if (!NeedsOther(path)) return -errno;
+  return Otherwise(
       dirfd, path, [&](const char* link) { return removexattr(link, name); },
       [&](int fd) { return fremovexattr(fd, name); });
 }
