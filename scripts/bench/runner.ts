@@ -1,4 +1,5 @@
 /** Runs groups of rows over all peers, in rounds A B A B, and collects what it took. */
+import { setImmediate } from 'node:timers/promises';
 import type { Inputs } from './inputs.ts';
 import { WORK_ENV } from './inputs.ts';
 import { OURS, type Peer, type Place, withPlace } from './peers.ts';
@@ -128,6 +129,9 @@ export class Runner {
         }
       } catch (error) {
         tolerate(error);
+        // A terminal interrupts the work as well, and that may be told first.
+        await setImmediate();
+        interruption.signal.throwIfAborted();
         const reason = error instanceof Error ? error.message : String(error);
         this.#results.failures.push({ group: group.name, peer: peer.name, reason });
         this.#plan.say(`${peer.name} cannot do ${group.name}: ${reason}`);
