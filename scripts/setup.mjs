@@ -11,15 +11,18 @@ import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   accessSync,
+  chmodSync,
   constants,
   existsSync,
+  mkdirSync,
   readFileSync,
   readdirSync,
+  renameSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
 import { connect, createServer } from 'node:net';
-import { delimiter, dirname, join } from 'node:path';
+import { delimiter, dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { SYSTEM_PACKAGES } from './packages.mjs';
 
@@ -181,23 +184,51 @@ export function findHeaders() {
   );
 }
 
-/** Compiles src/, test/ and scripts/ into build/, and removes what was compiled from files that are gone. */
+/**
+ * Compiles src/, test/ and scripts/ into build/. Files that come out as they were are not touched, since a test run or a
+ * session may be using them, and those whose source is gone are removed.
+ */
 function compile() {
-  for (const folder of ['src', 'test', 'scripts']) removeOrphans(folder);
-  run(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', '.']);
+  // Beside build/, so that source maps point to the same places.
+  const next = join(ROOT, '.build-next');
+  rmSync(next, { recursive: true, force: true });
+  try {
+    const tsc = join(ROOT, 'node_modules/typescript/bin/tsc');
+    run(process.execPath, [tsc, '-p', '.', '--outDir', next]);
+    chmodSync(join(next, 'src/cli/main.js'), 0o755);
+    for (const folder of ['src', 'test', 'scripts']) replaceChanged(folder, next);
+  } finally {
+    rmSync(next, { recursive: true, force: true });
+  }
 }
 
-/** @param {string} folder  Of sources, relative to the root. */
-function removeOrphans(folder) {
-  const compiled = join(ROOT, 'build', folder);
-  if (!existsSync(compiled)) return;
-  for (const entry of readdirSync(compiled, { withFileTypes: true, recursive: true })) {
-    const path = join(entry.parentPath, entry.name);
-    const source = path
-      .replace(join(ROOT, 'build'), ROOT)
-      .replace(/(\.d\.ts|\.js|\.js\.map)$/, '.ts');
-    if (entry.isFile() && !existsSync(source)) rmSync(path);
+/**
+ * Makes build/FOLDER what next/FOLDER is.
+ *
+ * @param {string} folder
+ * @param {string} next
+ */
+function replaceChanged(folder, next) {
+  const build = join(ROOT, 'build');
+  const fresh = filesBelow(join(next, folder)).map((path) => relative(next, path));
+  for (const path of fresh) {
+    const [from, to] = [join(next, path), join(build, path)];
+    if (existsSync(to) && readFileSync(to).equals(readFileSync(from))) continue;
+    mkdirSync(dirname(to), { recursive: true });
+    renameSync(from, to);
   }
+  const kept = new Set(fresh);
+  for (const path of filesBelow(join(build, folder))) {
+    if (!kept.has(relative(build, path))) rmSync(path);
+  }
+}
+
+/** @param {string} folder */
+function filesBelow(folder) {
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder, { withFileTypes: true, recursive: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name));
 }
 
 /** A file that says from what something was made, so that it is made again when that has changed. */
