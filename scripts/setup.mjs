@@ -195,8 +195,8 @@ function compile() {
   try {
     const tsc = join(ROOT, 'node_modules/typescript/bin/tsc');
     run(process.execPath, [tsc, '-p', '.', '--outDir', next]);
-    chmodSync(join(next, 'src/cli/main.js'), 0o755);
     for (const folder of ['src', 'test', 'scripts']) replaceChanged(folder, next);
+    chmodSync(join(ROOT, 'build/src/cli/main.js'), 0o755);
   } finally {
     rmSync(next, { recursive: true, force: true });
   }
