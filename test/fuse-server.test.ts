@@ -248,6 +248,41 @@ test('SETATTR looks at no field without its bit, and refuses sizes beyond 2^53 a
   t.is(kernel.call(abi.FUSE_SETATTR, 3, [8, 0, 0n, junk, ...rest]).error, -27);
 });
 
+/** Attributes of a file of user 1000. */
+function owned(_ino: number, attr: Attr): void {
+  describe(attr, 3);
+  attr.uid = 1000;
+}
+
+const NOTHING = new Uint8Array(80);
+
+test('SETATTR of nothing is an order of the owner to clear privileges', (t) => {
+  const valids: number[] = [];
+  const { kernel } = served({
+    getattr: owned,
+    setattr: (_ino, changes) => void valids.push(changes.valid),
+  });
+  for (const uid of [1000, 1001, 0]) {
+    t.is(kernel.call(abi.FUSE_SETATTR, 3, [0, 0, NOTHING], { uid }).body.byteLength, 104);
+    // FH and LOCKOWNER say nothing about what is to change.
+    kernel.call(abi.FUSE_SETATTR, 3, [(1 << 6) | (1 << 9), 0, NOTHING], { uid });
+  }
+  const kill = 1 << 11;
+  t.deepEqual(valids, [kill, kill, 0, 0], "the owner's and root's");
+});
+
+test('a capability is taken away by root and the owner only, and nobody is refused', (t) => {
+  const removed: number[] = [];
+  const { kernel } = served({
+    getattr: owned,
+    removexattr: (_ino, _name, caller) => void removed.push(caller.uid),
+  });
+  for (const uid of [1000, 1001, 0]) {
+    t.is(kernel.call(abi.FUSE_REMOVEXATTR, 3, ['security.capability'], { uid }).error, 0);
+  }
+  t.deepEqual(removed, [1000, 0]);
+});
+
 interface NameCase {
   opcode: number;
   parts: Part[];

@@ -2,8 +2,6 @@
  * What the main thread may ask of the thread that serves the filesystem, which answers between two requests: a name
  * for each question and the function that answers it.
  */
-import { STATISTICS } from '../native.ts';
-import type { Channel } from '../native.ts';
 import type { Change } from '../overlay/changes.ts';
 import type { Usage } from '../overlay/overlay.ts';
 import type { Server } from './server.ts';
@@ -14,7 +12,8 @@ export interface Subject {
   /** What is broken in the lowers, one line each. */
   problems?: () => string[];
   server?: Pick<Server, 'requests' | 'taint' | 'mutations'>;
-  channel?: Channel;
+  /** Replies that the kernel did not accept. */
+  refused?: () => number;
 }
 
 export interface Status extends Usage {
@@ -104,7 +103,7 @@ export class Control {
     const { used, limit } = this.#subject.overlay.usage();
     if (used >= NEARLY_FULL * limit) warnings.push(nearlyFull(used, limit));
     warnings.push(...(this.#subject.problems?.() ?? []));
-    const refused = refusedReplies(this.#subject.channel);
+    const refused = this.#subject.refused?.() ?? 0;
     if (refused > 0) warnings.push(`the kernel did not accept ${refused} replies`);
     return warnings;
   }
@@ -125,9 +124,4 @@ function numberOf(args: unknown, key: string): number {
 
 export function nearlyFull(used: number, limit: number): string {
   return `the upper is ${Math.floor((100 * used) / limit)} % full`;
-}
-
-function refusedReplies(channel: Channel | undefined): number {
-  if (channel === undefined) return 0;
-  return Number(new BigUint64Array(channel.statistics)[STATISTICS.REFUSED] ?? 0n);
 }

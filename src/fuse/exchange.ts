@@ -107,3 +107,10 @@ export interface Operation {
    */
   readonly run: (fs: Filesystem, exchange: Exchange) => number;
 }
+
+/** Whether an ordinary user asks for his own file; not so for root. Fills `attr`. */
+export function isOwner(fs: Filesystem, { ino, attr, caller }: Exchange): boolean {
+  if (caller.uid === 0) return false;
+  fs.getattr(ino, attr);
+  return attr.uid === caller.uid;
+}

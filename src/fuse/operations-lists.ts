@@ -4,7 +4,10 @@ import type { Filesystem } from '../overlay/filesystem.ts';
 import * as abi from './abi.ts';
 import type { Reply } from './codec.ts';
 import type { Exchange } from './exchange.ts';
+import { isOwner } from './exchange.ts';
 import { has, SETXATTR_EXT } from './negotiate.ts';
+
+const CAPABILITY = 'security.capability';
 
 /** struct fuse_read_in: offset@8 is the cookie to go on from, size@16 the room for the reply. */
 export function readdir(fs: Filesystem, { ino, request, reply, listing }: Exchange): number {
@@ -64,8 +67,15 @@ export function setxattr(fs: Filesystem, exchange: Exchange): number {
   return 0;
 }
 
-export function removexattr(fs: Filesystem, { ino, request, caller }: Exchange): number {
-  fs.removexattr(ino, xattrName(request.text(0)), caller);
+/**
+ * A capability taken away by a stranger stays. removexattr(2) lets none through, but chown(2) to -1 sends this on behalf
+ * of anybody; so does a write, which takes the capability away itself.
+ */
+export function removexattr(fs: Filesystem, exchange: Exchange): number {
+  const { ino, request, caller } = exchange;
+  const name = xattrName(request.text(0));
+  if (name === CAPABILITY && caller.uid !== 0 && !isOwner(fs, exchange)) return 0;
+  fs.removexattr(ino, name, caller);
   return 0;
 }
 

@@ -17,7 +17,7 @@ import {
 } from '../overlay/filesystem.ts';
 import * as abi from './abi.ts';
 import type { Exchange, Operation } from './exchange.ts';
-import { NO_REPLY, SEGMENTS } from './exchange.ts';
+import { isOwner, NO_REPLY, SEGMENTS } from './exchange.ts';
 import { has, NO_OPEN_SUPPORT, NO_OPENDIR_SUPPORT } from './negotiate.ts';
 import {
   getxattr,
@@ -169,10 +169,19 @@ const SETATTR_MASK =
 /**
  * struct fuse_setattr_in: valid@0 fh@8 size@16 lock_owner@24 atime@32 mtime@40 ctime@48 atimensec@56 mtimensec@60
  * ctimensec@64 mode@68 uid@76 gid@80. A field without its bit may hold anything.
+ *
+ * Nothing asked for is an order to clear privileges, and nothing else: the kernel leaves the mode to us
+ * (HANDLE_KILLPRIV_V2). It comes of a chown to -1, by anybody, who on ext4 would be refused unless he is the owner; and
+ * before a change of contents, which clears them itself.
  */
 function setattr(fs: Filesystem, exchange: Exchange): number {
   const { request, changes, attr } = exchange;
-  const valid = request.u32(0) & SETATTR_MASK;
+  const asked = request.u32(0) & SETATTR_MASK;
+  let valid = asked;
+  if (asked === 0 && exchange.caller.uid !== 0) {
+    if (!isOwner(fs, exchange)) return exchange.reply.attr(attr);
+    valid = FATTR_KILL_SUIDGID;
+  }
   changes.valid = valid;
   changes.mode = request.u32(68);
   changes.uid = request.u32(76);

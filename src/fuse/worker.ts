@@ -15,7 +15,7 @@ import type { LowerLayer } from '../layers/layer.ts';
 import type { MemoryNode } from '../layers/memory.ts';
 import { MemoryUpper } from '../layers/memory.ts';
 import type { Native } from '../native.ts';
-import { native } from '../native.ts';
+import { native, STATISTICS } from '../native.ts';
 import { Overlay } from '../overlay/overlay.ts';
 import { ENODEV } from './abi.ts';
 import { Control, NEARLY_FULL, nearlyFull } from './control.ts';
@@ -151,7 +151,8 @@ class Worker {
       onInterval: { requests: LOOK_INTERVAL, look: () => this.#look() },
     });
     this.#subject.server = server;
-    this.#subject.channel = channel;
+    const statistics = new BigUint64Array(channel.statistics);
+    this.#subject.refused = () => Number(statistics[STATISTICS.REFUSED] ?? 0n);
     const end = server.run();
     if (end !== -ENODEV) this.#log(`the device failed: errno ${-end}`);
     channel.close();

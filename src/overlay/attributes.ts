@@ -37,10 +37,12 @@ export function changeAttributes<Node extends object>(
   const node = tree.copyUp(inode);
   if ((valid & FATTR_SIZE) !== 0) tree.upper.truncate(node, wanted.size);
   if ((valid & FATTR_MODE) !== 0) changeAcl(tree, node, wanted.mode);
-  const changesOwner = (valid & (FATTR_UID | FATTR_GID)) !== 0 && inode.type !== S_IFDIR;
+  const isDirectory = inode.type === S_IFDIR;
+  const changesOwner = (valid & (FATTR_UID | FATTR_GID)) !== 0 && !isDirectory;
+  const losesPrivileges = changesOwner || ((valid & FATTR_KILL_SUIDGID) !== 0 && !isDirectory);
   if ((valid & FATTR_SIZE) !== 0 || changesOwner) dropCapability(tree, inode, node);
   tree.update(node, (attr) => {
-    if (changesOwner || (valid & FATTR_KILL_SUIDGID) !== 0) clearPrivileges(attr, caller);
+    if (losesPrivileges) clearPrivileges(attr, caller);
     if ((valid & FATTR_MODE) !== 0) attr.mode = (attr.mode & S_IFMT) | (wanted.mode & 0o7777);
     if ((valid & FATTR_UID) !== 0) attr.uid = wanted.uid;
     if ((valid & FATTR_GID) !== 0) attr.gid = wanted.gid;

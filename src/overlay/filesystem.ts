@@ -51,7 +51,7 @@ export const FATTR_MTIME: number = 1 << 5;
 export const FATTR_ATIME_NOW: number = 1 << 7;
 export const FATTR_MTIME_NOW: number = 1 << 8;
 export const FATTR_CTIME: number = 1 << 10;
-/** The caller may not keep setuid and setgid: clear them (size changes). */
+/** The caller may not keep setuid and setgid of a file: clear them; a directory keeps them. */
 export const FATTR_KILL_SUIDGID: number = 1 << 11;
 
 /** Flags of rename, as rename(2) has them. */
