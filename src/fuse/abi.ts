@@ -9,8 +9,6 @@ export const FUSE_KERNEL_MINOR_VERSION = 45;
 /** The oldest: Linux 5.4. */
 export const FUSE_OLDEST_MINOR_VERSION = 31;
 
-export const FUSE_ROOT_ID = 1;
-
 /** struct fuse_in_header: len@0 opcode@4 unique@8 nodeid@16 uid@24 gid@28 pid@32 total_extlen@36:u16 padding. */
 export const IN_HEADER_SIZE = 40;
 /** struct fuse_out_header: len@0 error@4 unique@8. */
@@ -88,8 +86,6 @@ export const STATX_OUT_SIZE = 288;
 export const COPY_FILE_RANGE_OUT_SIZE = 8;
 /** struct fuse_dirent without its name. */
 export const DIRENT_SIZE = 24;
-/** struct fuse_direntplus without its name. */
-export const DIRENTPLUS_SIZE: number = ENTRY_OUT_SIZE + DIRENT_SIZE;
 
 /** Bits of `fuse_write_in.write_flags`; the caller may not keep setuid and setgid. 7.33 */
 export const FUSE_WRITE_KILL_SUIDGID = 4;
