@@ -83,7 +83,14 @@ export class Control implements Disposable {
    */
   static async open(folder: string, timeoutMs: number): Promise<Control> {
     // Through the folder's descriptor, since the path of a socket may not be longer than 107 bytes.
-    const fd = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY);
+    let fd: number;
+    try {
+      fd = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY);
+    } catch (error) {
+      throw new SessionError('the session has ended', 'see what there is: ostree-ts status', {
+        cause: error,
+      });
+    }
     const socket = connect(join('/proc/self/fd', String(fd), SOCKET_NAME));
     let control: Control | undefined;
     try {
@@ -168,17 +175,20 @@ export function readLines(socket: Socket, limit: number, take: (line: string) =>
   let length = 0;
   socket.setEncoding('utf8');
   socket.on('data', (chunk: string) => {
-    let rest = chunk;
-    for (let end = rest.indexOf('\n'); end >= 0; end = rest.indexOf('\n')) {
-      parts.push(rest.slice(0, end));
-      rest = rest.slice(end + 1);
-      take(parts.join(''));
-      parts.length = 0;
-      length = 0;
+    const [first = '', ...rest] = chunk.split('\n');
+    const last = rest.pop();
+    length += first.length;
+    parts.push(first);
+    if (length > limit || rest.some((line) => line.length > limit)) {
+      socket.destroy();
+      return;
     }
-    if (rest !== '') parts.push(rest);
-    length += rest.length;
-    if (length > limit) socket.destroy();
+    if (last === undefined) return;
+    const line = parts.join('');
+    parts.splice(0, parts.length, last);
+    length = last.length;
+    take(line);
+    for (const whole of rest) take(whole);
   });
 }
 

@@ -89,7 +89,7 @@ class Daemon {
       },
     });
     this.#worker.on('message', (message: WorkerMessage) => this.#fromWorker(message));
-    this.#worker.on('error', (error) => this.#die(`the filesystem failed: ${describe(error)}`));
+    this.#worker.on('error', (error) => this.#die('the filesystem failed', error));
     this.#worker.on('exit', (code) => this.#die(`the filesystem ended with code ${code}`));
     readLines(this.#keeper, Infinity, (line) => this.#fromKeeper(line));
     this.#keeper.on('error', () => {});
@@ -110,7 +110,7 @@ class Daemon {
   #fromWorker(message: WorkerMessage): void {
     switch (message.type) {
       case 'ready':
-        this.#getReady().catch((error: unknown) => this.#die(describe(error)));
+        this.#getReady().catch((error: unknown) => this.#die('the daemon cannot start', error));
         return;
       case 'ended':
         this.#exit(0);
@@ -214,11 +214,12 @@ class Daemon {
     });
   }
 
-  #die(why: string): never {
-    log.write(why);
+  #die(why: string, cause?: unknown): never {
+    log.write(cause === undefined ? why : `${why}: ${describe(cause)}`);
+    const brief = cause instanceof Error ? `${why}: ${cause.message}` : why;
     try {
-      // Tells the launcher, when it still waits.
-      writeSync(KEEPER, `failed ${why.replaceAll('\n', ' ').slice(0, 200)}\n`);
+      // Tells the launcher, when it still waits. The keeper takes lines of 255 bytes.
+      writeSync(KEEPER, `failed ${brief.replaceAll('\n', ' ').slice(0, 200)}\n`);
     } catch {
       // The keeper has gone, or is told by our end.
     }

@@ -6,7 +6,7 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { type ByteString, native, STAT, STAT_FIELDS } from '../native.ts';
 import { shown } from './checks.ts';
-import { type Mount, readMounts } from './mountinfo.ts';
+import { type Mount, mountsOr, readMounts } from './mountinfo.ts';
 import { readStat } from './processes.ts';
 
 /** open(2), statx(2). */
@@ -57,7 +57,9 @@ export function allNamespaces(): { namespace: string; pid: number; mounts: Mount
  * @param home  A process of the namespace in which the session was mounted: mounts there end with it.
  */
 export function findHolders(device: string, home: number | 'self'): Holder[] {
-  const homeMounts = readMounts(home);
+  const homeMounts = mountsOr(home, undefined);
+  // It has ended meanwhile: our own namespace is the only one from which anything can be unmounted now.
+  if (homeMounts === undefined) return findHolders(device, 'self');
   const homeNamespace = readlinkSync(`/proc/${home}/ns/mnt`);
   const pinning = new Set<string>();
   const ids = new Set<number>();

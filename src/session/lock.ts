@@ -9,7 +9,7 @@ import { findFusermount, hostPath, shown } from './checks.ts';
 import { Control } from './control.ts';
 import { release } from './folders.ts';
 import { describeHolders, findHolders, type Holder, NAMESPACE } from './holders.ts';
-import { isOf, type Mount, readMounts } from './mountinfo.ts';
+import { isOf, type Mount, mountsOr, readMounts } from './mountinfo.ts';
 import { isAlive, selfAndAncestors, signal } from './processes.ts';
 import { ANSWER_MS, inspect, type Inspection } from './status.ts';
 
@@ -106,34 +106,33 @@ async function bury(folder: string, seen: Inspection, result: LockResult): Promi
 
 /** Takes the mount away, by whoever can. */
 async function detach(folder: string, seen: Inspection): Promise<void> {
+  const name = basename(folder);
   const device = seen.state?.device ?? '';
+  const keeper = seen.state?.keeper;
+  const hasKeeper = () => seen.isKeeperAlive && keeper !== undefined && isAlive(keeper);
   const isGone = () => {
-    try {
-      return !readMounts(seen.home).some((mount) => isOf(mount, basename(folder), device));
-    } catch {
-      return true;
-    }
+    const home = hasKeeper() ? seen.home : 'self';
+    return !mountsOr(home, []).some((mount) => isOf(mount, name, device));
   };
-  if (seen.isKeeperAlive) {
-    let why: unknown;
-    try {
-      // Through the daemon, so that the keeper's refusal comes back.
-      if (seen.answer === undefined) throw new SessionError('the daemon does not answer');
-      using control = await Control.open(folder, ANSWER_MS);
-      await control.call('unmount', {}, ANSWER_MS);
-    } catch (error) {
-      why = error;
-      if (!isGone() && seen.state !== undefined) signal(seen.state.keeper, 'SIGTERM');
-    }
-    if (await until(isGone, ANSWER_MS)) return;
-    throw new SessionError(
-      `cannot unmount ${seen.mounts.map((mount) => shown(mount.path)).join(', ')}`,
-      why instanceof Error ? why.message : 'see the log: ostree-ts status',
-      { cause: why },
-    );
+  let why: unknown;
+  try {
+    // Through the daemon, so that the keeper's refusal comes back.
+    if (!hasKeeper() || seen.answer === undefined)
+      throw new SessionError('the daemon does not answer');
+    using control = await Control.open(folder, ANSWER_MS);
+    await control.call('unmount', {}, ANSWER_MS);
+  } catch (error) {
+    why = error;
+    if (keeper !== undefined && hasKeeper() && !isGone()) signal(keeper, 'SIGTERM');
   }
-  const failed = unmountHere(basename(folder), device);
-  if (failed !== undefined) throw failed;
+  if (hasKeeper() && (await until(isGone, ANSWER_MS))) return;
+  const failed = unmountHere(name, device);
+  if (failed === undefined && isGone()) return;
+  throw new SessionError(
+    `cannot unmount ${seen.mounts.map((mount) => shown(mount.path)).join(', ')}`,
+    failed?.message ?? (why instanceof Error ? why.message : 'see the log: ostree-ts status'),
+    { cause: why },
+  );
 }
 
 /** Detaches every mount of a session in this namespace. @returns what forbids it. */

@@ -29,6 +29,15 @@ export function readMounts(pid: number | 'self' = 'self'): Mount[] {
   return parseMounts(readFileSync(`/proc/${pid}/mountinfo`, 'latin1'));
 }
 
+/** `readMounts`, or `fallback` when the process has gone or may not be asked. */
+export function mountsOr<T>(pid: number | 'self', fallback: T): Mount[] | T {
+  try {
+    return readMounts(pid);
+  } catch {
+    return fallback;
+  }
+}
+
 export function parseMounts(text: string): Mount[] {
   const mounts: Mount[] = [];
   const shared = new Set<number>();

@@ -1,16 +1,19 @@
 /** How a session is: its folder's claims, held against processes, mounts and the daemon's own answer. */
 import { readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { shown } from './checks.ts';
 import { Control } from './control.ts';
 import { allNamespaces } from './holders.ts';
-import { isOf, type Mount, readMounts, topmostAt } from './mountinfo.ts';
+import { isOf, type Mount, mountsOr, readMounts, topmostAt } from './mountinfo.ts';
 import { isAlive } from './processes.ts';
 import { bootId, readRecord, readState, type SessionRecord, type SessionState } from './record.ts';
 
 /** A daemon with work to do answers between two requests; a change of caches can keep it for a while. */
 export const ANSWER_MS = 5_000;
 const LOG_LINES = 10;
+const SETTLE_MS = 1_000;
+const POLL_MS = 5;
 
 /**
  * How a session is:
@@ -51,7 +54,7 @@ export interface Inspection {
 /** Looks; never throws and never asks the mount. */
 export async function inspect(folder: string): Promise<Inspection> {
   const record = readRecord(folder);
-  const state = readState(folder);
+  const state = await settled(folder);
   // Where /run is no tmpfs a record may be of an earlier boot, and its processes others.
   const isCurrent = record === undefined || record.boot === bootId();
   const isKeeperAlive = isCurrent && state !== undefined && isAlive(state.keeper);
@@ -68,6 +71,15 @@ export async function inspect(folder: string): Promise<Inspection> {
   if (answer?.taint !== undefined) problems.push(`a bug was met: ${answer.taint}`);
   problems.push(...(answer?.warnings ?? []));
   return { ...seen, answer, health, problems };
+}
+
+/** The state; when the daemon has just died, what the keeper is about to say of it. */
+async function settled(folder: string): Promise<SessionState | undefined> {
+  for (let end = Date.now() + SETTLE_MS; Date.now() < end; await sleep(POLL_MS)) {
+    const state = readState(folder);
+    if (state === undefined || isAlive(state.daemon) || !isAlive(state.keeper)) return state;
+  }
+  return readState(folder);
 }
 
 function judge(seen: Omit<Inspection, 'health' | 'problems'>, problems: string[]): Health {
@@ -135,11 +147,9 @@ function findMounts(
     };
   };
   if (isKeeperAlive) {
-    try {
-      return look(state.keeper.pid, readMounts(state.keeper.pid));
-    } catch {
-      // It has ended this moment.
-    }
+    const mounts = mountsOr(state.keeper.pid, undefined);
+    // Otherwise it has ended this moment.
+    if (mounts !== undefined) return look(state.keeper.pid, mounts);
   }
   if (isHere) return look('self', readMounts());
   for (const { pid, mounts } of allNamespaces()) {
