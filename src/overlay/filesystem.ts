@@ -196,6 +196,7 @@ export interface Filesystem {
     caller: Caller,
   ): number;
 
+  /** @throws ENOSYS when nothing could be made more durable: it is then never asked again. */
   fsync(ino: number, dataOnly: boolean): void;
 
   statfs(stat: StatFs): void;

@@ -288,7 +288,8 @@ export class Overlay<Node extends object = object> implements Filesystem {
   }
 
   fsync(): void {
-    // Memory has nothing behind it that could be more durable.
+    // Memory has nothing behind it. The kernel still writes pages that were stored into, and reports what that meets.
+    throw new FsError('ENOSYS');
   }
 
   statfs(stat: StatFs): void {
