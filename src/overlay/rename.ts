@@ -3,7 +3,7 @@
  * EXDEV: only the upper's names change.
  */
 import { FsError } from '../errors.ts';
-import { Attr, S_IFCHR, S_IFDIR } from '../layers/layer.ts';
+import { Attr, S_IFCHR, S_IFDIR, S_ISGID } from '../layers/layer.ts';
 import type { Name } from '../layers/layer.ts';
 import { RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT } from './filesystem.ts';
 import type { Caller } from './filesystem.ts';
@@ -139,11 +139,12 @@ function leaveDevice<Node extends object>(
 ): void {
   const attr = new Attr();
   const now = new Float64Array(2);
+  tree.upper.attr(dir, scratch);
   tree.upper.now(now);
   attr.mode = S_IFCHR;
   attr.nlink = 1;
   attr.uid = caller.uid;
-  attr.gid = caller.gid;
+  attr.gid = (scratch.mode & S_ISGID) !== 0 ? scratch.gid : caller.gid;
   attr.atimeSec = attr.mtimeSec = attr.ctimeSec = attr.btimeSec = now[0] ?? 0;
   attr.atimeNsec = attr.mtimeNsec = attr.ctimeNsec = attr.btimeNsec = now[1] ?? 0;
   const node = tree.upper.make(attr, [], undefined, true);

@@ -82,7 +82,11 @@ export function removeXattr<Node extends object>(
   name: Name,
 ): void {
   const node = tree.copyUp(inode);
-  if (tree.upper.getxattr(node, name) === undefined) throw new FsError('ENODATA');
+  if (tree.upper.getxattr(node, name) === undefined) {
+    // Taking away an ACL that is not there is no error, as in posix_acl.c set_posix_acl().
+    if (name === ACL_ACCESS || name === ACL_DEFAULT) return;
+    throw new FsError('ENODATA');
+  }
   tree.upper.removexattr(node, name);
   if (name === ACL_DEFAULT) inode.defaultAcl = undefined;
   tree.update(node, () => undefined);
