@@ -48,21 +48,30 @@ export function displayText(text: string): string {
   return text.replaceAll(new RegExp(UNPRINTABLE, 'gu'), ' ');
 }
 
-/** As the library has it, with the path as text; a path that is not UTF-8 comes as `pathBase64`, its bytes, as well. */
+/**
+ * A path for JSON, as text; one that is not UTF-8 comes with its bytes as well.
+ *
+ * @param bytes  A byte string.
+ */
+function jsonPath(bytes: string): { path: string; pathBase64?: string } {
+  const buffer = Buffer.from(bytes, 'latin1');
+  const path = buffer.toString();
+  return Buffer.from(path).equals(buffer)
+    ? { path }
+    : { path, pathBase64: buffer.toString('base64') };
+}
+
 export function changeJson(change: Change): string {
-  const bytes = Buffer.from(change.path, 'latin1');
-  const path = bytes.toString();
   const { kind, type, size, mode, modeBefore } = change;
   return JSON.stringify({
     kind,
-    path,
+    ...jsonPath(change.path),
     type: TYPES.get(type) ?? 'unknown',
     size,
     mode: (mode & 0o7777).toString(8).padStart(4, '0'),
     ...(modeBefore === undefined
       ? {}
       : { modeBefore: (modeBefore & 0o7777).toString(8).padStart(4, '0') }),
-    ...(Buffer.from(path).equals(bytes) ? {} : { pathBase64: bytes.toString('base64') }),
   });
 }
 
@@ -70,7 +79,7 @@ export function changeJson(change: Change): string {
 export function entryJson(entry: TreeEntry): string {
   const { path, mode, uid, gid, size, target, checksum, meta, xattrs } = entry;
   return JSON.stringify({
-    path: asText(path),
+    ...jsonPath(path),
     type: TYPES.get(mode & 0o170000) ?? 'unknown',
     size,
     mode: (mode & 0o7777).toString(8).padStart(4, '0'),
