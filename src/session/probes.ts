@@ -20,8 +20,8 @@ export interface Finding {
   remedy?: string;
 }
 
-/** The oldest kernel whose FUSE speaks protocol 7.31. */
-const OLDEST_KERNEL = [5, 4] as const;
+/** The oldest kernel with openat2(2); its FUSE is newer than the oldest protocol spoken here, 7.31 of Linux 5.4. */
+const OLDEST_KERNEL = [5, 6] as const;
 /** statfs(2): what discards sessions at reboot. */
 const TMPFS_MAGIC = 0x01021994;
 const CAP_SYS_ADMIN = 21n;
