@@ -3,7 +3,7 @@
  * left nothing: no mount, no process, no file, and a lower that is what it was.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { chmod, mkdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -87,7 +87,7 @@ async function end(session: Session, mountpoint: string): Promise<void> {
   const wrong = [...status.problems];
   if (isMounted(mountpoint)) wrong.push(`still mounted: ${mountpoint}`);
   for (const pid of [status.pid, status.keeper]) {
-    if (pid !== null && !(await gone(pid))) wrong.push(`process ${pid} still runs`);
+    if (pid !== null && !(await gone(pid, mountpoint))) wrong.push(`process ${pid} still runs`);
   }
   for (const base of [
     '/run/ostree-ts',
@@ -102,12 +102,26 @@ export function isMounted(mountpoint: string): boolean {
   return readFileSync('/proc/self/mountinfo', 'utf8').includes(` ${mountpoint} `);
 }
 
-async function gone(pid: number): Promise<boolean> {
-  for (let round = 0; round < 50; round++) {
+/** Waits for a process to end; longer while a copy of its mount is in somebody else's mount namespace, which pins it. */
+async function gone(pid: number, mountpoint: string): Promise<boolean> {
+  for (let round = 0; round < 1000; round++) {
     if (!existsSync(`/proc/${pid}`)) return true;
+    if (round > 50 && !isCopied(mountpoint)) return false;
     await sleep(100);
   }
   return false;
+}
+
+/** Whether any process sees the mountpoint as a mount. */
+function isCopied(mountpoint: string): boolean {
+  return readdirSync('/proc').some((name) => {
+    if (!/^\d+$/.test(name)) return false;
+    try {
+      return readFileSync(`/proc/${name}/mountinfo`, 'utf8').includes(` ${mountpoint} `);
+    } catch {
+      return false;
+    }
+  });
 }
 
 /** Bytes of memory that a process has in RAM. */

@@ -28,6 +28,7 @@
 static struct {
   unsigned char *at;
   size_t length;
+  int fd; // a copy, for the file's size
 } maps[MAPS];
 
 // open SLOT PATH FLAGS [MODE]
@@ -47,14 +48,12 @@ static long do_reopen(int argc, char **argv) {
 
 static long do_close(int argc, char **argv) {
   (void)argc;
-  const int fd = slot(argv[0]);
+  const int fd = empty(argv[0]);
   if (fd < 0) {
     errno = EBADF;
     return -1;
   }
-  const int copy = dup(fd); // so that close(2)'s own answer, which is FLUSH's, can be seen
-  keep(argv[0], copy);
-  return close(copy);
+  return close(fd);
 }
 
 // read SLOT LENGTH / pread SLOT OFFSET LENGTH
@@ -349,7 +348,11 @@ static long do_mmap(int argc, char **argv) {
   const size_t length = (size_t)number(argv[3]);
   void *at = mmap(NULL, length, (int)number(argv[4]), (int)number(argv[5]), slot(argv[1]), number(argv[2]));
   if (at == MAP_FAILED) return -1;
-  if (maps[i].at) munmap(maps[i].at, maps[i].length);
+  if (maps[i].at) {
+    munmap(maps[i].at, maps[i].length);
+    close(maps[i].fd);
+  }
+  maps[i].fd = fcntl(slot(argv[1]), F_DUPFD_CLOEXEC, 0);
   maps[i].at = at;
   maps[i].length = length;
   return 0;
@@ -389,6 +392,22 @@ static long touch_map(int argc, char **argv, int store) {
 static long do_mstore(int argc, char **argv) { return touch_map(argc, argv, 1); }
 static long do_mload(int argc, char **argv) { return touch_map(argc, argv, 0); }
 
+// mput MAP OFFSET DATA / mget MAP OFFSET LENGTH: as mstore with msync, and mload; but only within the file, since bytes
+// past its end in the last page are nobody's: "ok beyond".
+static long touch_inside(int argc, char **argv, int store) {
+  const size_t i = map_index(argv[0]);
+  const size_t length = store ? data(argv[2]).length : (size_t)number(argv[2]);
+  struct stat s;
+  if (maps[i].at && fstat(maps[i].fd, &s) == 0 && number(argv[1]) + (off_t)length > s.st_size) {
+    say(" beyond");
+    return 0;
+  }
+  if (touch_map(argc, argv, store) < 0) return -1;
+  return store ? msync(maps[i].at, maps[i].length, MS_SYNC) : 0;
+}
+static long do_mput(int argc, char **argv) { return touch_inside(argc, argv, 1); }
+static long do_mget(int argc, char **argv) { return touch_inside(argc, argv, 0); }
+
 // msync MAP FLAGS
 static long do_msync(int argc, char **argv) {
   (void)argc;
@@ -403,6 +422,7 @@ static long do_munmap(int argc, char **argv) {
     return -1;
   }
   const int done = munmap(maps[i].at, maps[i].length);
+  close(maps[i].fd);
   maps[i].at = NULL;
   return done;
 }
@@ -515,12 +535,16 @@ static long do_sha256(int argc, char **argv) {
   return failed;
 }
 
-// holes SLOT: walks SEEK_DATA and SEEK_HOLE; "ok SIZE DATA-BYTES", or what is wrong. Every hole must read as zeros.
+// holes SLOT [whole]: walks SEEK_DATA and SEEK_HOLE; "ok SIZE DATA-BYTES" (whole: without the latter, which file systems
+// may round as they like), or what is wrong. Every hole must read as zeros.
 static long do_holes(int argc, char **argv) {
-  (void)argc;
   const int fd = slot(argv[0]);
   struct stat s;
   if (fstat(fd, &s)) return -1;
+  if (!S_ISREG(s.st_mode)) {
+    errno = EINVAL;
+    return -1;
+  }
   off_t at = 0, stored = 0;
   while (at < s.st_size) {
     off_t begin = lseek(fd, at, SEEK_DATA);
@@ -551,7 +575,8 @@ static long do_holes(int argc, char **argv) {
     stored += end - begin;
     at = end;
   }
-  say(" %lld %lld", (long long)s.st_size, (long long)stored);
+  say(" %lld", (long long)s.st_size);
+  if (argc < 2) say(" %lld", (long long)stored);
   return 0;
 }
 
@@ -566,6 +591,7 @@ const struct command FILE_COMMANDS[] = {
     {"utimens", 3, do_utimens}, {"stat", 1, do_stat}, {"statx", 1, do_statx}, {"access", 2, do_access},
     {"getxattr", 2, do_getxattr}, {"listxattr", 1, do_listxattr}, {"setxattr", 3, do_setxattr},
     {"removexattr", 2, do_removexattr}, {"mmap", 6, do_mmap}, {"mstore", 3, do_mstore}, {"mload", 3, do_mload},
+    {"mput", 3, do_mput}, {"mget", 3, do_mget},
     {"msync", 2, do_msync}, {"munmap", 1, do_munmap}, {"flock", 2, do_flock}, {"lock", 5, do_lock},
     {"fcntl", 3, do_fcntl}, {"statfs", 1, do_statfs}, {"ioctl", 2, do_ioctl}, {"bind", 1, do_bind},
     {"handle", 1, do_handle}, {"openhandle", 4, do_openhandle}, {"sha256", 1, do_sha256}, {"holes", 1, do_holes},

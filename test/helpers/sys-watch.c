@@ -67,13 +67,11 @@ static long do_tick(int argc, char **argv) {
   return 0;
 }
 
-// drop: the kernel forgets pages, names and inodes, of every file system
+// drop [WHAT]: the kernel forgets pages (1), names and inodes (2), or both (3), of every file system
 static long do_drop(int argc, char **argv) {
-  (void)argc;
-  (void)argv;
   const int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
   if (fd < 0) return -1;
-  const ssize_t put = write(fd, "3", 1);
+  const ssize_t put = write(fd, argc > 0 ? argv[0] : "3", 1);
   close(fd);
   return put < 0 ? -1 : 0;
 }
@@ -217,6 +215,7 @@ static pid_t start(char **argv) {
     dup2(null, 1);
     if (uid != 0 && (setresgid(gid, gid, gid) || setresuid(uid, uid, uid))) _exit(126);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    signal(SIGPIPE, SIG_DFL);
     execv(argv[0], argv);
     const int error = errno;
     if (write(pipes[1], &error, sizeof error) < 0) _exit(126);

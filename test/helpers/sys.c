@@ -98,6 +98,12 @@ static long slot_index(const char *argument) {
 
 int slot(const char *argument) { return slots[slot_index(argument)]; }
 
+int empty(const char *argument) {
+  const int fd = slot(argument);
+  slots[slot_index(argument)] = -1;
+  return fd;
+}
+
 long keep(const char *argument, int fd) {
   if (fd < 0) return -1;
   const long index = slot_index(argument);
@@ -263,6 +269,7 @@ int main(void) {
   setrlimit(RLIMIT_NOFILE, &limit);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   signal(SIGXFSZ, SIG_IGN);
+  signal(SIGPIPE, SIG_IGN);
   umask(0);
 
   size_t capacity = 1 << 20, filled = 0;

@@ -28,6 +28,8 @@ struct place place(char *argument);
 
 // The descriptor in a slot; -1, which makes any call fail with EBADF, when it is empty.
 int slot(const char *argument);
+// Takes the descriptor out of a slot.
+int empty(const char *argument);
 // Puts a descriptor (>= 0) into a slot, closing what was there; passes -1 through.
 long keep(const char *argument, int fd);
 
