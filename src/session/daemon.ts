@@ -46,6 +46,12 @@ const ARENA = 5;
 const FOLDER = 6;
 const FIRST_LOWER = 7;
 
+/**
+ * The worker's young generation, MiB. Requests leave next to nothing behind, so a large one only holds dead entries of
+ * walks: with V8's own choice the daemon takes twice the memory after a walk of 140,000 files.
+ */
+const YOUNG_MB = 4;
+
 /** How long a question to the worker may take before its asker is told so. */
 const WORKER_MS = 30_000;
 
@@ -79,6 +85,7 @@ class Daemon {
     this.#keeper = new Socket({ fd: KEEPER, readable: true, writable: true });
     this.#wakeFd = native.eventfd();
     this.#worker = new Worker(new URL(options.worker), {
+      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB },
       workerData: {
         lowers: lowersOf(options),
         links: options.links,
