@@ -308,7 +308,8 @@ function find(prebuilt: string, local: string): string | undefined {
     .at(0)?.path;
 }
 
-const BUILD = 'npx node-gyp rebuild -C native';
+// The newest that runs on Node 20.
+const BUILD = 'npx node-gyp@12 rebuild -C native';
 
 /** Why nothing could be loaded, and what to do. */
 function missing(what: string, cause?: unknown): Error {

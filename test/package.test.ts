@@ -240,7 +240,8 @@ console.log(JSON.stringify([changes.map(({ kind, path }) => kind + path), status
   t.deepEqual(readdirSync(tree), []);
 });
 
-test('without an addon that fits, one line says what is missing', async (t) => {
+test('without an addon that fits, one line says what is missing, and a local build serves', async (t) => {
+  t.timeout(300_000);
   const copy = join(PROJECT, 'node_modules/without');
   cpSync(PACKAGE, copy, { recursive: true });
   rmSync(join(copy, 'prebuilds'), { recursive: true });
@@ -248,8 +249,18 @@ test('without an addon that fits, one line says what is missing', async (t) => {
   const refused = await run(process.execPath, [main, 'status']);
   t.is(refused.code, 1);
   t.is(refused.out, '');
-  t.regex(refused.err, /^ostree-ts: cannot load the addon.*node-gyp rebuild[^\n]*\n/);
+  t.regex(refused.err, /^ostree-ts: cannot load the addon.*node-gyp@12 rebuild[^\n]*\n/);
   t.is((await run(process.execPath, [main, '--version'])).code, 0);
+
+  // With a compiler, what came with the package is enough to build one.
+  const gyp = join(ROOT, 'node_modules/node-gyp/bin/node-gyp.js');
+  const nodedir = `--nodedir=${dirname(dirname(process.execPath))}`;
+  const built = await run(process.execPath, [gyp, 'rebuild', '-C', 'native', nodedir], {
+    cwd: copy,
+    path: process.env['PATH'] ?? '',
+  });
+  t.is(built.code, 0, built.err);
+  t.is((await run(process.execPath, [main, 'status'])).code, 0);
 });
 
 const breach = test.macro({
