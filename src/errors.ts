@@ -34,6 +34,23 @@ export class FsError extends Error {
   }
 }
 
+/**
+ * Nothing is wrong, but what was asked for is still being made on another thread, which writes to the session's eventfd
+ * when `isOver`. Whoever meets this has changed nothing, and asks again.
+ */
+export class NotYet extends Error {
+  override readonly name: string = 'NotYet';
+  readonly job: { readonly isOver: boolean; wait(): void };
+
+  constructor(job: { readonly isOver: boolean; wait(): void }) {
+    const limit = Error.stackTraceLimit;
+    Error.stackTraceLimit = 0;
+    super('it is being made ready');
+    Error.stackTraceLimit = limit;
+    this.job = job;
+  }
+}
+
 /** The result of a native call: passes what is >= 0 through and turns -errno into a refusal. */
 export function check(result: number, detail?: string): number {
   if (result >= 0) return result;

@@ -2,7 +2,7 @@
  * Serves a filesystem to the kernel at the other end of a channel: INIT, one request after another, refusals as errnos,
  * notifications. A request is answered by the native call that fetches the next, so each costs one.
  */
-import { errnoOf } from '../errors.ts';
+import { errnoOf, NotYet } from '../errors.ts';
 import type { Channel } from '../native.ts';
 import type { Filesystem } from '../overlay/filesystem.ts';
 import * as abi from './abi.ts';
@@ -39,8 +39,10 @@ export class Server {
   readonly #exchange: Exchange;
   readonly #counts: Float64Array = new Float64Array(abi.OPCODES);
   readonly #bugs: Set<string> = new Set();
-  /** Requests read in search of room, yet to be served. */
+  /** Requests read in search of room, or put off and ready by now: yet to be served. */
   readonly #held: Uint8Array[] = [];
+  /** Requests whose data is being made ready elsewhere. */
+  #waiting: { request: Uint8Array; job: NotYet['job'] }[] = [];
   #taint: string | undefined;
 
   constructor(options: ServerOptions) {
@@ -83,7 +85,8 @@ export class Server {
     while (length >= 0) {
       if (length === 0) {
         onWake?.();
-        length = this.#channel.receive();
+        this.#takeUp();
+        length = this.#held.length === 0 ? this.#channel.receive() : this.#answerAndTake(NO_REPLY);
         continue;
       }
       let result = this.#serve(length);
@@ -106,6 +109,23 @@ export class Server {
       return channel.replySegmentsAndReceive(segments.values, segments.count);
     }
     return channel.replyAndReceive(reply.finish(result));
+  }
+
+  /** Puts a request off until what it needs is ready; it is then served as if it had just come. */
+  #putOff({ job }: NotYet, length: number): number {
+    const { request } = this.#exchange;
+    this.#waiting.push({ request: request.bytes.slice(0, length), job });
+    // Served twice, it is one request all the same.
+    if (request.opcode < abi.OPCODES) this.#counts[request.opcode]!--;
+    return NO_REPLY;
+  }
+
+  /** Holds the requests that were put off and need not wait any more. */
+  #takeUp(): void {
+    if (this.#waiting.length === 0) return;
+    const isOver = this.#waiting.filter(({ job }) => job.isOver);
+    this.#waiting = this.#waiting.filter((each) => !isOver.includes(each));
+    this.#held.push(...isOver.map(({ request }) => request));
   }
 
   /** Answers, and goes on with a request that was read already. @returns its length. */
@@ -138,6 +158,7 @@ export class Server {
       if (received < 0) break;
       if (received === 0) {
         onWake?.();
+        this.#takeUp();
         break;
       }
       if (request.opcode === abi.FUSE_FORGET || request.opcode === abi.FUSE_BATCH_FORGET) {
@@ -174,6 +195,7 @@ export class Server {
     try {
       return operation.run(this.#filesystem, exchange);
     } catch (error) {
+      if (error instanceof NotYet) return this.#putOff(error, length);
       return this.#failed(error, opcode, ino);
     }
   }

@@ -10,6 +10,7 @@ import { runInNewContext } from 'node:vm';
 import type { MessagePort } from 'node:worker_threads';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { CommitLayer } from '../layers/commit.ts';
+import { NotYet } from '../errors.ts';
 import { DirectoryLayer } from '../layers/directory.ts';
 import type { LowerLayer } from '../layers/layer.ts';
 import type { MemoryNode } from '../layers/memory.ts';
@@ -105,7 +106,8 @@ class Worker {
       return new DirectoryLayer(this.#native, lower.fd, { links, above });
     }
     const onProblem = (message: string) => this.#log(message);
-    return CommitLayer.open(this.#native, lower.fds, { ...lower, onProblem });
+    const { wakeFd } = this.#data;
+    return CommitLayer.open(this.#native, lower.fds, { ...lower, onProblem, wakeFd });
   }
 
   start(): void {
@@ -129,6 +131,10 @@ class Worker {
     try {
       return { id, result: this.#control.answer(call, args) };
     } catch (error) {
+      if (error instanceof NotYet) {
+        error.job.wait();
+        return this.#answer(id, call, args);
+      }
       return { id, error: error instanceof Error ? error.message : String(error) };
     }
   }

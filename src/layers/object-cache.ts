@@ -3,12 +3,13 @@
  * object becomes EIO, is told once, and is remembered.
  */
 import { LRUCache } from 'lru-cache';
-import { check, FsError } from '../errors.ts';
+import { FsError } from '../errors.ts';
 import type { Native } from '../native.ts';
-import { fileInfo, fileXattrs, openData, type FileInfo } from '../ostree/content.ts';
-import { inflateWhole, verifyData, verifySymlink } from '../ostree/data.ts';
+import { fileInfo, fileXattrs, type FileInfo } from '../ostree/content.ts';
+import { verifySymlink } from '../ostree/data.ts';
 import type { Checksum, DirTree, Meta, Xattr } from '../ostree/objects.ts';
 import { ObjectError, type Repository } from '../ostree/repo.ts';
+import { FileCache, type FileCacheOptions, type OpenFile } from './file-cache.ts';
 import { S_IFLNK, S_IFMT } from './layer.ts';
 import type { Name } from './layer.ts';
 
@@ -23,29 +24,12 @@ const TREES_MAX_BYTES = 24 * 1024 * 1024;
 const METAS_MAX = 2048;
 const INFOS_MAX = 16_384;
 const XATTRS_MAX = 4096;
-const OPEN_FILES_MAX = 1024;
-/** Inflated data of archive objects. The kernel keeps what has been read, so this serves files that are being read. */
-const INFLATED_MAX_BYTES = 128 * 1024 * 1024;
 /** Broken objects that are remembered by name. */
 const PROBLEMS_MAX = 100;
 
-const BLOCK = 4096;
-
-export interface ObjectCacheOptions {
-  /** Check the data of files in bare modes too, when they are opened. Archive objects are checked anyway. */
-  verify?: boolean;
+export interface ObjectCacheOptions extends Omit<FileCacheOptions, 'onMismatch'> {
   /** Told once of each object that is missing or corrupt: one line. */
   onProblem?: (message: string) => void;
-  /** Of inflated data. */
-  cacheBytes?: number;
-}
-
-/** The data of a file: an object of the repository, or a memfd with what was in one. */
-export interface OpenFile {
-  fd: number;
-  /** Bytes of memory. */
-  cost: number;
-  isInflated: boolean;
 }
 
 /** A parsed dirtree as it is shown. */
@@ -60,7 +44,6 @@ export interface View {
 const NO_XATTRS: readonly Xattr[] = [];
 
 export class ObjectCache {
-  readonly #native: Native;
   readonly #repo: Repository;
   readonly #verify: boolean;
   readonly #onProblem: ((message: string) => void) | undefined;
@@ -69,18 +52,13 @@ export class ObjectCache {
   readonly #metas: LRUCache<Checksum, Meta>;
   readonly #infos: LRUCache<Checksum, FileInfo>;
   readonly #xattrs: LRUCache<Checksum, readonly Xattr[]>;
-  readonly #files: LRUCache<Checksum, OpenFile>;
-  readonly #cacheBytes: number;
-  /** The one file, if any, that is larger than the whole cache. */
-  #huge: { checksum: Checksum; file: OpenFile } | undefined;
+  readonly #files: FileCache;
 
   /** @param repo  closed with the cache. */
   constructor(native: Native, repo: Repository, options: ObjectCacheOptions) {
-    this.#native = native;
     this.#repo = repo;
     this.#verify = options.verify ?? false;
     this.#onProblem = options.onProblem;
-    this.#cacheBytes = options.cacheBytes ?? INFLATED_MAX_BYTES;
     this.#views = new LRUCache({
       maxSize: TREES_MAX_BYTES,
       sizeCalculation: ({ cost }) => cost,
@@ -88,11 +66,11 @@ export class ObjectCache {
     this.#metas = new LRUCache({ max: METAS_MAX });
     this.#infos = new LRUCache({ max: INFOS_MAX });
     this.#xattrs = new LRUCache({ max: XATTRS_MAX });
-    this.#files = new LRUCache({
-      max: OPEN_FILES_MAX,
-      maxSize: this.#cacheBytes + OPEN_FILES_MAX,
-      sizeCalculation: ({ cost }) => cost + 1,
-      dispose: ({ fd }) => void native.close(fd),
+    // Objects that came from other repositories need not match their names there.
+    const mayMismatch = repo.mode === 'bare-user-only';
+    this.#files = new FileCache(native, repo, {
+      ...options,
+      ...(mayMismatch && { onMismatch: (error) => this.#report(error) }),
     });
   }
 
@@ -177,42 +155,13 @@ export class ObjectCache {
     return target;
   }
 
-  /** The open data of a regular file; it stays the cache's. */
+  /**
+   * The open data of a regular file; it stays the cache's.
+   *
+   * @throws NotYet while a large one is being inflated or checked.
+   */
   file(checksum: Checksum): OpenFile {
-    const known = this.#files.get(checksum);
-    if (known !== undefined) return known;
-    if (this.#huge?.checksum === checksum) return this.#huge.file;
-    const file = this.#guarded(() => this.#open(checksum));
-    if (file.cost <= this.#cacheBytes) {
-      this.#files.set(checksum, file);
-    } else {
-      if (this.#huge !== undefined) this.#native.close(this.#huge.file.fd);
-      this.#huge = { checksum, file };
-    }
-    return file;
-  }
-
-  #open(checksum: Checksum): OpenFile {
-    const data = openData(this.#repo, checksum);
-    let isKept = false;
-    try {
-      if (data.deflated) return this.#inMemory(inflateWhole(this.#native, checksum, data));
-      if (this.#verify) this.#checked(() => verifyData(this.#repo, checksum, data));
-      isKept = true;
-      return { fd: data.fd, cost: 0, isInflated: false };
-    } finally {
-      if (!isKept) this.#native.close(data.fd);
-    }
-  }
-
-  #inMemory(bytes: Buffer): OpenFile {
-    const fd = check(this.#native.memfd('object'));
-    const written = this.#native.pwriteRange(fd, bytes, 0, bytes.length, 0);
-    if (written < 0) {
-      this.#native.close(fd);
-      check(written);
-    }
-    return { fd, cost: Math.ceil(bytes.length / BLOCK) * BLOCK, isInflated: true };
+    return this.#guarded(() => this.#files.get(checksum));
   }
 
   /** Runs a check. In bare-user-only, objects from other repositories need not match their names: they are only told of. */
@@ -226,9 +175,7 @@ export class ObjectCache {
   }
 
   close(): void {
-    this.#files.clear();
-    if (this.#huge !== undefined) this.#native.close(this.#huge.file.fd);
-    this.#huge = undefined;
+    this.#files.close();
     this.#repo.close();
   }
 

@@ -9,7 +9,7 @@ import { createInflateRaw, inflateRawSync } from 'node:zlib';
 import type { Native } from '../native.ts';
 import { fileInfo, fileXattrs, openData, type FileData } from './content.ts';
 import { FormatError } from './gvariant.ts';
-import { contentHeader, type Checksum, type ContentHeader } from './objects.ts';
+import { contentHeader, type Checksum, type ContentHeader, type Xattr } from './objects.ts';
 import { ObjectError, readExactly, type Repository } from './repo.ts';
 
 const S_IFMT = 0o170000;
@@ -125,14 +125,31 @@ export async function* contents(
   { verify = false }: { verify?: boolean } = {},
 ): AsyncGenerator<Uint8Array> {
   const data = openData(repo, checksum);
-  const { fd, deflated, offset, fileSize, info } = data;
   try {
-    let check: ContentCheck | undefined;
-    if (deflated || verify) {
-      const xattrs = info.xattrs ?? fileXattrs(repo, checksum);
-      check = new ContentCheck(checksum, info.size, { ...info, xattrs });
-    }
-    const chunks = chunksOf(repo.native, fd, offset, fileSize);
+    const isChecked = data.deflated || verify;
+    const xattrs = isChecked ? (data.info.xattrs ?? fileXattrs(repo, checksum)) : undefined;
+    yield* chunksOfData(repo.native, checksum, data, xattrs);
+  } finally {
+    repo.native.close(data.fd);
+  }
+}
+
+/**
+ * The data of a file that is open, in chunks.
+ *
+ * @param xattrs  with them it is checked: they are part of what is hashed.
+ * @throws ObjectError.
+ */
+export async function* chunksOfData(
+  native: Native,
+  checksum: Checksum,
+  { fd, deflated, offset, fileSize, info }: FileData,
+  xattrs: Xattr[] | undefined,
+): AsyncGenerator<Uint8Array> {
+  const check =
+    xattrs === undefined ? undefined : new ContentCheck(checksum, info.size, { ...info, xattrs });
+  try {
+    const chunks = chunksOf(native, fd, offset, fileSize);
     for await (const chunk of deflated ? inflating(chunks) : chunks) {
       check?.update(chunk);
       yield chunk;
@@ -141,8 +158,6 @@ export async function* contents(
   } catch (error) {
     if (!(error instanceof FormatError)) throw error;
     throw new ObjectError(objectName(checksum, deflated), error.message);
-  } finally {
-    repo.native.close(fd);
   }
 }
 

@@ -43,10 +43,12 @@ export class ObjectError extends Error {
   override readonly name: string = 'ObjectError';
   /** As the file is called, `CHECKSUM.dirtree`. */
   readonly object: string;
+  readonly problem: string;
 
-  constructor(object: string, problem: string, options?: ErrorOptions) {
-    super(`${object}: ${problem}`, options);
+  constructor(object: string, problem: string) {
+    super(`${object}: ${problem}`);
     this.object = object;
+    this.problem = problem;
   }
 }
 

@@ -1,6 +1,7 @@
 /** Sessions from a repository: what the mount shows, in every mode, and that the repository stays what it was. */
 import { execFileSync, spawnSync } from 'node:child_process';
 import {
+  appendFileSync,
   closeSync,
   mkdirSync,
   openSync,
@@ -14,7 +15,7 @@ import test from 'ava';
 import { SessionError, UsageError, unlock } from '../../src/index.ts';
 import { listTree } from '../helpers/checksum.ts';
 import { compareListings, compareTrees } from '../helpers/compare.ts';
-import { mounted } from '../helpers/mounted.ts';
+import { mounted, residentBytes } from '../helpers/mounted.ts';
 import {
   MODES,
   addCommit,
@@ -162,6 +163,39 @@ test.serial('an archive object is inflated once for all who read it', async (t) 
   t.true(chunk.equals(expected.subarray(150_000, 154_096)));
   t.true(readFileSync(join(session.mountpoint, 'usr/lib/large.bin')).equals(expected));
   t.true(readFileSync(join(session.mountpoint, 'usr/lib/same.bin')).equals(expected));
+});
+
+test.serial('while a large object is inflated, everything else goes on', async (t) => {
+  const root = join(folder, 'large-tree');
+  mkdirSync(root);
+  const large = Buffer.alloc(60_000_000, 'so much text that it takes a while ');
+  for (const name of ['large', 'written', 'cut']) writeFileSync(join(root, name), large);
+  appendFileSync(join(root, 'written'), 'of its own');
+  appendFileSync(join(root, 'cut'), 'of another');
+  writeFileSync(join(root, 'small'), 'small\n');
+  const { path: repo } = commitTree(join(folder, 'large'), 'archive', root);
+  await using session = await mounted({ lower: 'main', unchecked: true, options: { repo } });
+  const slow = session.hand(60_000);
+  const quick = session.hand();
+  await slow.must(['open 0 large O_RDONLY']);
+  await quick.must(['open 0 small O_RDONLY']);
+  let isRead = false;
+  const reading = slow.do('pread 0 50000000 4').finally(() => {
+    isRead = true;
+  });
+  t.regex(await quick.do('pread 0 0 6'), /small/);
+  t.false(isRead, 'the small file waited for the large one');
+  t.regex(await reading, /ok/);
+  // A write into the middle needs what is there; a truncation needs the last block.
+  await slow.must(['open 1 written O_RDWR', 'pwrite 1 30000001 =CHANGED', 'truncate cut 29999999']);
+  const written = readFileSync(join(session.mountpoint, 'written'));
+  const expected = readFileSync(join(root, 'written'));
+  expected.write('CHANGED', 30_000_001);
+  t.true(written.equals(expected));
+  t.true(readFileSync(join(session.mountpoint, 'cut')).equals(large.subarray(0, 29_999_999)));
+  const { pid, used } = await session.session.status();
+  t.true((used ?? Infinity) < 1 << 20, `${used}`);
+  t.true(residentBytes(pid ?? 0) < 200_000_000, `${residentBytes(pid ?? 0)}`);
 });
 
 const refused = test.macro({
