@@ -79,6 +79,7 @@ class Daemon {
   readonly #unmounts: { resolve(): void; reject(error: Error): void }[] = [];
   #nextId = 1;
   #isGuarded = true;
+  #isReady = false;
 
   constructor(options: DaemonOptions) {
     this.#options = options;
@@ -105,6 +106,11 @@ class Daemon {
       log.write('the keeper has gone: nobody unmounts when this process dies');
       for (const waiting of this.#unmounts.splice(0))
         waiting.reject(new Error('the keeper has gone'));
+    });
+    // A bug in the control of a session must not end it.
+    process.on('uncaughtException', (error) => {
+      if (!this.#isReady) this.#die('the daemon cannot start', error);
+      log.write(`a bug: ${describe(error)}`);
     });
     for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
       process.on(signal, () => {
@@ -147,6 +153,7 @@ class Daemon {
       const left = native.enterEmptyRoot();
       if (left < 0) throw new Error(`cannot leave the mounts behind: errno ${-left}`);
     }
+    this.#isReady = true;
     this.#keeper.write('ready\n');
   }
 
@@ -247,10 +254,6 @@ function lowersOf({ lowers, commit }: DaemonOptions): LowerData[] {
     : [{ kind: 'commit', fds, ...commit }];
 }
 
-process.on('uncaughtException', (error) => {
-  log.write(describe(error));
-  process.exit(1);
-});
 const options = JSON.parse(process.argv[2] ?? '{}') as DaemonOptions;
 process.title = `ostree-ts: session ${options.name}`;
 // Held by what it listens to.

@@ -32,6 +32,8 @@ export type { HostPath } from './checks.ts';
 
 /** More than the keeper allows the daemon and the mount together, so that its reason arrives. */
 const START_MS = 90_000;
+/** For the keeper to undo what it has done. */
+const UNDO_MS = 10_000;
 
 export interface UnlockOptions {
   /** The directories to show, topmost first. At least one; with `repo`, one ref, commit or beginning of a commit. */
@@ -71,6 +73,7 @@ export async function unlock(options: UnlockOptions): Promise<Session> {
   const limitBytes = parseSize(options.size ?? DEFAULT_SIZE, total);
   const wanted = options.name === undefined ? undefined : checkName(options.name);
   const mounter = findMounter();
+  const keeper = findKeeper();
   using store = options.repo === undefined ? undefined : openStore(options, options.repo);
   const places = findPlaces(
     store === undefined ? options.source : [store.path],
@@ -102,12 +105,21 @@ export async function unlock(options: UnlockOptions): Promise<Session> {
   };
   try {
     writeRecord(folder, record);
-    const keeper = await start(folder, record, places, mounter, options, store);
+    const child = await start(folder, record, places, { keeper, mounter }, options, store);
     for (const warning of warnings) options.onWarning?.(warning);
-    return new Session(folder, name, record, keeper);
+    return new Session(folder, name, record, child);
   } catch (error) {
     release(folder);
     throw error;
+  }
+}
+
+/** @throws SessionError it was not built, and none fits. */
+function findKeeper(): string {
+  try {
+    return keeperPath();
+  } catch (error) {
+    throw new SessionError((error as Error).message, 'install the package again', { cause: error });
   }
 }
 
@@ -138,7 +150,7 @@ async function start(
   folder: string,
   record: SessionRecord,
   places: Places,
-  mounter: string,
+  programs: { keeper: string; mounter: string },
   options: UnlockOptions,
   store: Store | undefined,
 ): Promise<ChildProcess | undefined> {
@@ -152,8 +164,8 @@ async function start(
     const lowers = store?.fds ?? places.sources.map((source) => opened(openPlace(source)));
     const log = opened(openSync(`${folder}/log`, logFlags, 0o600));
     const keeper = spawn(
-      keeperPath(),
-      keeperArguments(record, lowers.length, mounter, options, store),
+      programs.keeper,
+      keeperArguments(record, lowers.length, programs.mounter, options, store),
       {
         // The keeper says which is which.
         stdio: [
@@ -225,10 +237,13 @@ function outcome(keeper: ChildProcess): Promise<string> {
   return new Promise((resolve, reject) => {
     let text = '';
     const socket = keeper.stdio[3] as Readable;
-    const timer = setTimeout(() => {
-      // Its end closes the socket, which settles this.
+    let timer = setTimeout(() => {
       text = 'failed it takes too long\n';
       keeper.kill('SIGTERM');
+      timer = setTimeout(() => {
+        keeper.kill('SIGKILL');
+        settle();
+      }, UNDO_MS);
     }, START_MS);
     const settle = () => {
       clearTimeout(timer);

@@ -11,23 +11,51 @@ test(
   'kill -9 of the daemon under load gives the base back within a second',
   sandboxed,
   async ({ library, tools, work }) => {
-    const { existsSync, readFileSync, writeFileSync } = await import('node:fs');
+    const { existsSync, mkdirSync, readdirSync, writeFileSync } = await import('node:fs');
     const tree = tools.plant(`${work}/tree`, { a: 'base' });
-    for (let number = 0; number < 200; number++)
-      writeFileSync(`${tree}/file${number}`, 'x'.repeat(10_000));
+    const mnt = `${work}/mnt`;
+    mkdirSync(mnt);
+    for (let number = 0; number < 200; number++) {
+      writeFileSync(`${tree}/file${number}`, String(number).repeat(10_000));
+    }
+    // Contents, names, modes, owners, sizes and times to the nanosecond; access times apart.
     const checksum = () =>
-      tools.run('sh', ['-c', 'tar cf - --sort=name . | sha256sum'], { cwd: tree });
+      tools.run(
+        'sh',
+        [
+          '-c',
+          'find . -printf "%p %m %U %G %s %T@ %C@ %n\\n" | sort; find . -type f -print0 | sort -z | xargs -0 sha256sum',
+        ],
+        { cwd: tree },
+      );
     const before = checksum();
-    const session = await library.unlock({ source: [tree] });
-    const load = `while :; do cat ${tree}/file* > /dev/null; cp ${tree}/file1 ${tree}/new; rm -f ${tree}/file2; echo 3 > /proc/sys/vm/drop_caches; echo; done 2>/dev/null`;
-    const loads = [await tools.start('sh', ['-c', load]), await tools.start('sh', ['-c', load])];
+    const session = await library.unlock({ source: [tree], mountpoint: mnt });
+    const script = `while cat ${mnt}/a > /dev/null; do
+      cat ${mnt}/file* > /dev/null; cp ${mnt}/file1 ${mnt}/new$$; mv ${mnt}/new$$ ${mnt}/file1
+      rm -f ${mnt}/file$$; echo x >> ${mnt}/file2; chmod 600 ${mnt}/file3; echo
+    done 2> /dev/null`;
+    const loads = [
+      await tools.start('sh', ['-c', script]),
+      await tools.start('sh', ['-c', script]),
+    ];
     for (const child of loads) child.stdout?.resume();
+    await tools.sleep(300);
     const { daemon } = await tools.pids(session);
+    tools.equal(((await session.status()).changes ?? 0) > 0, true);
     process.kill(daemon, 'SIGKILL');
     const waitedMs = await tools.until(() => tools.mountpoints().length === 0, 5000);
     tools.equal(waitedMs < 1000, true, `${waitedMs} ms`);
-    tools.equal(readFileSync(`${tree}/a`, 'utf8'), 'base');
-    for (const child of loads) await tools.stop(child);
+    // None of the programs that were inside hangs.
+    await tools.until(() => loads.every(({ exitCode }) => exitCode !== null), 5000);
+    tools.same(
+      loads.map(({ exitCode }) => exitCode !== null),
+      [true, true],
+    );
+    tools.same(
+      readdirSync(mnt).filter((name) => !/^(new\d+|file[12])$/.test(name)),
+      [],
+    );
+    tools.equal(checksum(), before);
     const status = await session.status();
     tools.equal(status.health, 'dead');
     tools.matches(status.problems.join(), /^the daemon was killed by signal 9 at /);
@@ -36,9 +64,6 @@ test(
     const result = await session.lock();
     tools.matches(result.found.join(), /killed by signal 9/);
     tools.equal(existsSync(session.folder), false);
-    // What the load wrote after the end of the session it wrote into the base: only this is taken back.
-    tools.run('rm', ['-f', `${tree}/new`]);
-    if (existsSync(`${tree}/file2`)) tools.equal(checksum(), before);
     await tools.nothingIsLeft();
   },
 );
@@ -215,5 +240,25 @@ test(
       }
       await tools.nothingIsLeft();
     }
+  },
+);
+
+test(
+  'a session that is nearly full says so in its log and its status',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const { readFileSync, writeFileSync } = await import('node:fs');
+    const tree = tools.plant(`${work}/tree`, { a: 'base' });
+    const session = await library.unlock({ source: [tree], size: '1M' });
+    tools.same((await session.status()).problems, []);
+    writeFileSync(`${tree}/large`, Buffer.alloc(980 * 1024, 'x'));
+    const status = await session.status();
+    tools.equal(status.health, 'ok');
+    tools.matches(status.problems.join(), /9\d % full/);
+    tools.matches(status.log.join(), /9\d % full/);
+    await session.status();
+    tools.equal(readFileSync(`${session.folder}/log`, 'utf8').match(/% full/g)?.length, 1);
+    await session.lock();
+    await tools.nothingIsLeft();
   },
 );

@@ -225,3 +225,22 @@ test(
     await tools.nothingIsLeft();
   },
 );
+
+test(
+  'bind mounts of a session go with it, and a mount on top is named',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const { mkdirSync } = await import('node:fs');
+    const tree = tools.plant(`${work}/tree`, { 'd/a': 'base' });
+    mkdirSync(`${work}/bind`);
+    const session = await library.unlock({ source: [tree] });
+    tools.run('mount', ['--bind', `${tree}/d`, `${work}/bind`]);
+    tools.run('mount', ['-t', 'tmpfs', 'cover', tree]);
+    tools.same((await session.status()).problems, ['another filesystem is mounted over it']);
+    tools.equal((await tools.rejection(session.lock())).name, 'BusyError');
+    await session.lock({ lazy: true });
+    tools.same(tools.mountpoints(), []);
+    await session.ended();
+    await tools.nothingIsLeft();
+  },
+);
