@@ -92,7 +92,6 @@ export class Session implements AsyncDisposable {
   async status(): Promise<SessionStatus> {
     const seen = await inspect(this.folder);
     const { record, state, answer } = seen;
-    const isSound = seen.health === 'ok' && seen.problems.length === 0;
     return {
       name: this.name,
       source: (record?.source ?? [])
@@ -111,7 +110,7 @@ export class Session implements AsyncDisposable {
       started: record?.started ?? '',
       health: seen.health,
       problems: seen.problems,
-      log: isSound ? [] : logTail(this.folder),
+      log: seen.problems.length === 0 ? [] : logTail(this.folder),
       requests: answer?.requests ?? {},
     };
   }
