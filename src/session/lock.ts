@@ -20,7 +20,7 @@ const DRAIN_MS = 10_000;
 /** How long a keeper may take to notice that its daemon has gone. */
 const BURY_MS = 2_000;
 /** A daemon that starts has a copy of every mount for a moment. */
-const NAMESPACE_MS = 1_000;
+const NAMESPACE_MS = 3_000;
 const POLL_MS = 10;
 
 export interface LockResult {
@@ -84,6 +84,10 @@ export async function lock(folder: string, name: string, lazy: boolean): Promise
   const others = holders.filter(
     ({ pid, by }) => !family.has(pid) && by.some((what) => what !== NAMESPACE),
   );
+  // It may have died while we looked, and its device number be another filesystem's by now.
+  if (seen.state !== undefined && !isAlive(seen.state.daemon)) {
+    return lock(folder, name, lazy);
+  }
   if (others.length > 0 && !lazy && seen.mounts.length > 0) throw new BusyError(name, others);
   if (seen.mounts.length > 0) await detach(folder, seen);
   if (seen.health === 'hung') await killHung(seen, result);
