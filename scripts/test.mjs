@@ -14,7 +14,7 @@ import { createInterface } from 'node:readline';
 import { Leftovers } from './leftovers.mjs';
 import { ROOT, SetupError, isCi, setUp } from './setup.mjs';
 
-const SCALE = Math.max(1, Number(process.env['OSTREE_TS_TEST_SCALE'] ?? 1));
+const SCALE = Math.max(1, Number(process.env['OSTREE_TS_TEST_SCALE']) || 1);
 /** For everything together. What is asked of `npm test` is 20 minutes on two cores. */
 const DEADLINE = Date.now() + 19 * 60_000 * SCALE;
 
