@@ -124,7 +124,7 @@ async function typed(
     formatEntry,
   };
   const code = await run(line, {
-    library: async () => library,
+    load: async () => library,
     out: (text) => out.push(...text.split('\n')),
     write: async (bytes) => void out.push(...Buffer.from(bytes).toString().split('\n')),
     err: (text) => err.push(...text.split('\n')),

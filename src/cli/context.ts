@@ -20,7 +20,7 @@ export interface Library {
 
 export interface Context {
   /** Loads the library, and with it the addon, which may not fit; `--help` does without. */
-  library: () => Promise<Library>;
+  load: () => Promise<Library>;
   /** One line, or several in one string, of data to stdout. */
   out: (line: string) => void;
   /** Bytes of data to stdout, as they are, after the lines before them; resolves when there is room for more. */

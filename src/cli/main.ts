@@ -55,7 +55,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 });
 
 process.exitCode = await run(typedArguments(), {
-  library: load,
+  load,
   out: (line) => out.add(line),
   write: (bytes) => {
     out.flush();

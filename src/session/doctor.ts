@@ -13,7 +13,7 @@ export async function doctor(): Promise<Finding[]> {
   const isRoot = process.getuid?.() === 0;
   const findings = [
     probes.kernel(),
-    probes.library(),
+    probes.cLibrary(),
     probes.addon(),
     probes.keeper(),
     probes.device(),

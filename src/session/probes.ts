@@ -44,7 +44,7 @@ export function kernel(): Finding {
   };
 }
 
-export function library(): Finding {
+export function cLibrary(): Finding {
   const report = process.report.getReport() as { header: { glibcVersionRuntime?: string } };
   const version = report.header.glibcVersionRuntime;
   return version === undefined

@@ -22,7 +22,7 @@ Examples:
   ostree-ts cat --repo=repo main /usr/lib/os-release`,
     )
     .action(async (ref: string, paths: string[], { repo }: { repo?: string }) => {
-      const library = await context.library();
+      const library = await context.load();
       const repository = library.openRepository(repo === undefined ? undefined : hostPath(repo));
       try {
         for (const path of paths) {

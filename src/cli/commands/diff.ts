@@ -42,7 +42,7 @@ Examples:
   ostree-ts diff usr --exit-code --stat >/dev/null || echo changed`,
     )
     .action(async (first: string | undefined, rest: string[], options: Options) => {
-      const { session, paths } = await choose(await context.library(), first, rest);
+      const { session, paths } = await choose(await context.load(), first, rest);
       const changes = session.diff(paths.length === 0 ? {} : { paths: paths.map(mountPath) });
       const count = options.stat
         ? await printTotals(context, changes, options.json === true)

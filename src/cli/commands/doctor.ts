@@ -27,7 +27,7 @@ Examples:
     )
     .action(async ({ json }: { json?: true }) => {
       const { out, exitWith } = context;
-      const findings = await (await context.library()).doctor();
+      const findings = await (await context.load()).doctor();
       const lines =
         json === true ? findings.map((one) => JSON.stringify(one)) : show(context, findings);
       for (const line of lines) out(line);

@@ -31,7 +31,7 @@ Examples:
   ostree-ts lock /usr --lazy   by mountpoint, at once`,
     )
     .action(async (name: string | undefined, { lazy, json }: Options) => {
-      const library = await context.library();
+      const library = await context.load();
       const session = await library.findSession(name);
       const result = await session.lock(lazy === undefined ? {} : { lazy });
       if (json === true) {

@@ -42,7 +42,7 @@ Examples:
   ostree-ts ls --repo=repo -RCX main        everything there is to know`,
     )
     .action(async (ref: string, paths: string[], options: Options) => {
-      const library = await context.library();
+      const library = await context.load();
       const repository = library.openRepository(
         options.repo === undefined ? undefined : hostPath(options.repo),
       );

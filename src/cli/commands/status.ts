@@ -37,7 +37,7 @@ Examples:
     )
     .action(async (name: string | undefined, { json, stats }: Options) => {
       const { out, err } = context;
-      const library = await context.library();
+      const library = await context.load();
       const sessions =
         name === undefined ? await library.listSessions() : [await library.findSession(name)];
       const all = await Promise.all(sessions.map(async (session) => await session.status()));

@@ -110,7 +110,7 @@ async function start(
     ...(links === undefined ? {} : { links }),
     ...(foreground === undefined ? {} : { foreground }),
   };
-  const library = await context.library();
+  const library = await context.load();
   const session = await library.unlock(options);
   const status = await session.status();
   if (json === true) context.out(statusJson(status, false));
