@@ -380,7 +380,7 @@ export class Overlay<Node extends object = object> implements Filesystem {
     const { upper } = this.#tree;
     const isDirectory = inode.type === S_IFDIR;
     const covers = this.#tree.covers(dir, name, true);
-    const dirNode = this.#tree.copyUp(dir);
+    const dirNode = this.#tree.copyUp(dir, true);
     const node = this.#tree.raise(inode, true);
     upper.remove(dirNode, name, covers);
     this.#tree.update(node, (attr) => {

@@ -162,13 +162,19 @@ export class Tree<Node extends object> {
     return this.#links.values();
   }
 
-  /** Brings an inode, and the directories above it, into the upper. Nothing that can be seen changes. */
-  copyUp(inode: Inode<Node>): Node {
+  /**
+   * Brings an inode, and the directories above it, into the upper. Nothing that can be seen changes.
+   *
+   * @param mayOverdraw  for a removal, which a full layer must allow.
+   */
+  copyUp(inode: Inode<Node>, mayOverdraw: boolean = false): Node {
     if (inode.upper !== undefined) return inode.upper;
     const { parent } = inode;
-    const directory = parent === undefined ? undefined : this.copyUp(parent);
-    this.upper.require(this.upper.nodeBytes + this.upper.nameBytes(inode.name));
-    const node = this.raise(inode, false);
+    const directory = parent === undefined ? undefined : this.copyUp(parent, mayOverdraw);
+    if (!mayOverdraw) {
+      this.upper.require(this.upper.nodeBytes + this.upper.nameBytes(inode.name));
+    }
+    const node = this.raise(inode, mayOverdraw);
     if (directory !== undefined) this.upper.put(directory, inode.name, node, true, true, true);
     return node;
   }
