@@ -20,6 +20,7 @@ import {
 } from './checks.ts';
 import type { DaemonOptions } from './daemon.ts';
 import { checkName, nameFor, release, reserve } from './folders.ts';
+import { linksOf } from './links.ts';
 import { readMounts } from './mountinfo.ts';
 import { self } from './processes.ts';
 import { bootId, readRecord, type SessionRecord, writeRecord } from './record.ts';
@@ -50,7 +51,10 @@ export interface UnlockOptions {
   size?: string;
   /** The session's name: the mountpoint's last component when left out, with a number when taken. */
   name?: string;
-  /** Hard links of the source: links that stay links (the default), or a file of its own for each name. */
+  /**
+   * Hard links of the source: links that stay links, or a file of its own for each name. Default: `separate` for commits
+   * and in deployments, otherwise `shared`; needed where files look like a repository's objects.
+   */
   links?: 'shared' | 'separate';
   /** Ties the session to this process: it ends when this process does. See `Session.ended`. */
   foreground?: boolean;
@@ -83,19 +87,20 @@ export async function unlock(options: UnlockOptions): Promise<Session> {
   if (mounter !== '') refuseRecursion(places);
   const warnings = [...placeWarnings(places), ...sizeWarnings(limitBytes, total, await limits())];
 
+  const links = options.links ?? (store === undefined ? linksOf(places.sources) : 'separate');
   const { name, folder } = await reserve(wanted, nameFor(places.mountpoint));
   const record: SessionRecord = {
     version: 1,
     name,
     mountpoint: places.mountpoint,
     ...(store === undefined
-      ? { source: places.sources, mode: 'directory', links: options.links ?? 'shared' }
+      ? { source: places.sources, mode: 'directory', links }
       : {
           source: [store.revision],
           repo: places.sources[0] ?? '',
           commit: store.checksum,
           mode: 'commit',
-          links: 'separate',
+          links,
         }),
     upper: 'memory',
     limitBytes,
