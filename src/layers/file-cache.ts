@@ -6,8 +6,8 @@ import { totalmem } from 'node:os';
 import { LRUCache } from 'lru-cache';
 import { check, NotYet } from '../errors.ts';
 import type { Native } from '../native.ts';
-import { fileXattrs, openData, type FileData } from '../ostree/content.ts';
-import { inflateWhole, verifyData } from '../ostree/data.ts';
+import { openData, type FileData } from '../ostree/content.ts';
+import { expectedOf, inflateWhole, verifyData } from '../ostree/data.ts';
 import type { Checksum } from '../ostree/objects.ts';
 import { ObjectError, type Repository } from '../ostree/repo.ts';
 import { Inflater, type Job } from './inflater.ts';
@@ -113,7 +113,7 @@ export class FileCache {
         isKept = true;
         return this.#finished(job);
       }
-      if (deflated) return this.#inMemory(inflateWhole(this.#native, checksum, data));
+      if (deflated) return this.#inMemory(inflateWhole(checksum, data));
       try {
         verifyData(this.#repo, checksum, data);
       } catch (error) {
@@ -128,14 +128,15 @@ export class FileCache {
 
   /** Hands a large file over; from then on its fd is the job's. */
   #start(checksum: Checksum, data: FileData): Job {
-    const { deflated, info } = data;
+    const { fd, deflated, offset, fileSize, info } = data;
     if (deflated && info.size > LARGEST_PART * totalmem()) {
       throw new ObjectError(`${checksum}.filez`, `${info.size} bytes are too many to inflate`);
     }
-    const xattrs = info.xattrs ?? fileXattrs(this.#repo, checksum);
+    const expected = expectedOf(this.#repo, checksum, data);
+    const source = { fd, deflated, offset, fileSize, size: info.size };
     const into = deflated ? check(this.#native.memfd('object')) : -1;
     if (this.#inflater === undefined) throw new Error('there is no thread to inflate');
-    const job = this.#inflater.start(checksum, data, xattrs, into);
+    const job = this.#inflater.start(source, expected, into);
     this.#jobs.set(checksum, job);
     return job;
   }
@@ -145,20 +146,24 @@ export class FileCache {
       if (this.#mayDefer) throw new NotYet(job);
       job.wait();
     }
-    const { checksum, data, into } = job.task;
+    const { source, expected, into } = job.task;
+    const { checksum } = expected;
     this.#jobs.delete(checksum);
     if (job.problem !== undefined) {
-      const error = new ObjectError(`${checksum}.${data.deflated ? 'filez' : 'file'}`, job.problem);
+      const error = new ObjectError(
+        `${checksum}.${source.deflated ? 'filez' : 'file'}`,
+        job.problem,
+      );
       if (into < 0 && this.#onMismatch !== undefined) {
         this.#onMismatch(error);
-        return plain(data.fd);
+        return plain(source.fd);
       }
       this.#release(job);
       throw error;
     }
-    if (into < 0) return plain(data.fd);
-    this.#native.close(data.fd);
-    return { fd: into, cost: blocks(data.info.size), isInflated: true };
+    if (into < 0) return plain(source.fd);
+    this.#native.close(source.fd);
+    return { fd: into, cost: blocks(source.size), isInflated: true };
   }
 
   #mismatch(error: unknown): void {
@@ -166,8 +171,8 @@ export class FileCache {
     this.#onMismatch(error);
   }
 
-  #release({ task: { data, into } }: Job): void {
-    this.#native.close(data.fd);
+  #release({ task: { source, into } }: Job): void {
+    this.#native.close(source.fd);
     if (into >= 0) this.#native.close(into);
   }
 

@@ -3,17 +3,15 @@
  * small object is done faster than it could be handed over.
  */
 import { Worker } from 'node:worker_threads';
-import type { FileData } from '../ostree/content.ts';
-import type { Checksum, Xattr } from '../ostree/objects.ts';
+import type { Expected, Source } from '../ostree/inflate.ts';
 
 /** How far a job is, in the first word of its memory; the rest is what went wrong, as UTF-8, its length before it. */
 export const STATE = { WORKING: 0, DONE: 1, FAILED: 2 } as const;
 export const MESSAGE_BYTES = 512;
 
 export interface Task {
-  checksum: Checksum;
-  data: FileData;
-  xattrs: Xattr[];
+  source: Source;
+  expected: Expected;
   /** A memfd that takes the data; -1 when it is only to be checked. */
   into: number;
   /** Two words and a message. */
@@ -79,9 +77,9 @@ export class Inflater {
   }
 
   /** @param into  a memfd, or -1. It and the open object are to live until the job is over. */
-  start(checksum: Checksum, data: FileData, xattrs: Xattr[], into: number): Job {
+  start(source: Source, expected: Expected, into: number): Job {
     const memory = new SharedArrayBuffer(8 + MESSAGE_BYTES);
-    const task: Task = { checksum, data, xattrs, into, memory };
+    const task: Task = { source, expected, into, memory };
     // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
     this.#worker.postMessage(task);
     return new Job(task);
