@@ -58,10 +58,12 @@ export async function inspect(folder: string): Promise<Inspection> {
   // Where /run is no tmpfs a record may be of an earlier boot, and its processes others.
   const isCurrent = record === undefined || record.boot === bootId();
   const isKeeperAlive = isCurrent && state !== undefined && isAlive(state.keeper);
-  const isDaemonAlive = isCurrent && state !== undefined && isAlive(state.daemon);
+  const wasDaemonAlive = isCurrent && state !== undefined && isAlive(state.daemon);
   const where = findMounts(basename(folder), state, isKeeperAlive);
+  const answer = wasDaemonAlive && state.phase !== 'starting' ? await ask(folder) : undefined;
+  // One that gives no answer may have died meanwhile.
+  const isDaemonAlive = wasDaemonAlive && (answer !== undefined || isAlive(state.daemon));
   const seen = { record, state, isKeeperAlive, isDaemonAlive, ...where };
-  const answer = isDaemonAlive && state.phase !== 'starting' ? await ask(folder) : undefined;
   const problems: string[] = [];
   if (record === undefined) problems.push('its record is missing or damaged');
   const health = judge({ ...seen, answer }, problems);
