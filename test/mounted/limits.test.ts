@@ -1,0 +1,234 @@
+/**
+ * What things cost, and what happens when there is no more: ENOSPC at every step, a byte of a huge file, a directory of
+ * ten thousand files renamed, memory after a walk of a large tree.
+ */
+import test from 'ava';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { performance } from 'node:perf_hooks';
+import { compareListings } from '../helpers/compare.ts';
+import { Hand } from '../helpers/hand.ts';
+import { mounted, residentBytes, type Mounted } from '../helpers/mounted.ts';
+import { dir, file, link, symlink, type Tree } from '../helpers/trees.ts';
+
+const MIB = 1024 * 1024;
+const PAST = String(Number.MAX_SAFE_INTEGER);
+
+const TREE: Tree = {
+  f: file('0123456789'.repeat(2000), { xattrs: { 'user.a': '1' } }),
+  g: file('g'.repeat(9000)),
+  twin: link('g'),
+  'd/e/deep': 'deep',
+  'd/x': 'x',
+  empty: dir(),
+  s: symlink('f'),
+};
+
+/** Fills a session until a new file of one byte is refused. */
+async function fill(hand: Hand): Promise<void> {
+  let answer = await hand.do('open 50 filler O_CREAT|O_RDWR 0644');
+  if (answer !== 'ok') return;
+  for (const size of [262_144, 4096]) {
+    do answer = await hand.do(`write 50 *7:${size}`);
+    while (answer === `ok ${size}`);
+  }
+  for (let count = 0; count < 10_000; count++) {
+    answer = await hand.do(`mknod filler-${count} S_IFREG|0644`);
+    if (answer !== 'ok') break;
+  }
+  // Names are cheaper than files.
+  for (let count = 0; count < 200; count++)
+    if ((await hand.do(`link filler filler-l${count}`)) !== 'ok') break;
+}
+
+/** Each on a full session. All or nothing: `ENOSPC` leaves the tree as it was. */
+const STEPS: [string, string[]][] = [
+  ['a new file', ['mknod new S_IFREG|0644']],
+  ['a new directory', ['mkdir new']],
+  ['a new symlink', ['symlink x new']],
+  ['a nameless file', ['open 1 . O_TMPFILE|O_RDWR 0644']],
+  ['copy-up by chmod', ['chmod f 0600']],
+  ['copy-up by chown, deep down', ['chown d/e/deep 5 5']],
+  ['copy-up by utimens', ['utimens d/x 1.1 2.2']],
+  ['a write to a lower file', ['open 1 f O_RDWR', 'pwrite 1 5000 =xyz']],
+  ['a write across blocks', ['open 1 f O_RDWR', 'pwrite 1 4000 #1:9000']],
+  ['a write to a linked file', ['open 1 twin O_RDWR', 'pwrite 1 0 =J']],
+  ['an append', ['open 1 f O_WRONLY|O_APPEND', 'write 1 =more']],
+  ['truncation to within a block', ['truncate f 5001']],
+  ['a longer file', ['truncate f 30000']],
+  ['fallocate', ['open 1 f O_RDWR', 'fallocate 1 0 0 100000']],
+  [
+    'a punched hole',
+    ['open 1 f O_RDWR', 'fallocate 1 FALLOC_FL_PUNCH_HOLE|FALLOC_FL_KEEP_SIZE 100 10000'],
+  ],
+  ['a zeroed range', ['open 1 f O_RDWR', 'fallocate 1 FALLOC_FL_ZERO_RANGE 100 30000']],
+  ['copy_file_range', ['open 1 f O_RDWR', 'open 2 g O_RDONLY', 'copyrange 2 0 1 100 9000']],
+  ['an attribute', ['setxattr f user.b #1:3000']],
+  ['an attribute removed', ['removexattr f user.a']],
+  ['a link', ['link f new']],
+  ['a rename', ['rename f new']],
+  ['a rename over', ['rename f d/x']],
+  ['a directory renamed', ['rename d moved']],
+  ['an exchange', ['rename f d/x RENAME_EXCHANGE']],
+  [
+    'a store through a mapping',
+    [
+      'open 1 f O_RDWR',
+      'mmap 0 1 0 4096 PROT_READ|PROT_WRITE MAP_SHARED',
+      'mstore 0 0 =x',
+      'msync 0 MS_SYNC',
+    ],
+  ],
+];
+
+for (const slack of [0, 700, 1100, 2300, 4200, 5500]) {
+  test.serial(
+    `in a full session with ${slack} bytes free, what is refused changes nothing`,
+    async (t) => {
+      t.timeout(120_000);
+      await using session = await mounted({ lower: TREE, options: { size: '1M' } });
+      const hand = session.hand();
+      // Room of a known size: an attribute that is taken away again.
+      if (slack > 0)
+        await hand.must(['mknod slack S_IFREG|0644', `setxattr slack user.slack #1:${slack}`]);
+      await fill(hand);
+      if (slack > 0) await hand.must(['removexattr slack user.slack']);
+      let refused = 0;
+      for (const [index, [what, steps]] of STEPS.entries()) {
+        const lines = steps.map((line) => line.replace(/\bnew$/, `new-${index}`));
+        const before = await hand.do(`tree . ${PAST}`);
+        const answers = await hand.script(lines);
+        const last = answers.at(-1) ?? '';
+        if (last.startsWith('ok')) continue;
+        refused++;
+        t.regex(last, /^ENOSPC$|^EIO$/, what);
+        await hand.must(['drop']);
+        await hand.script(['munmap 0', 'close 1', 'close 2']);
+        const after = await hand.do(`tree . ${PAST}`);
+        const changed = what.includes('mapping') ? [] : differences(before, after);
+        t.deepEqual(changed, [], what);
+      }
+      if (slack === 0) t.true(refused > 10, `${refused} refused`);
+      // A full session can be emptied, and then written again.
+      await hand.must(['unlink filler', 'unlink twin', 'unlink d/e/deep', 'rmdir d/e']);
+      const names = (await hand.do('list .'))
+        .split(' ')
+        .filter((name) => name.startsWith('filler'));
+      await hand.must(names.map((name) => `unlink ${name}`));
+      await hand.must([
+        'close 50',
+        'open 1 again O_CREAT|O_RDWR 0644',
+        'write 1 #1:100000',
+        'fsync 1',
+      ]);
+      const { used, limit } = await session.session.status();
+      t.true(used !== null && limit !== null && used < limit);
+    },
+  );
+}
+
+function differences(before: string, after: string): string[] {
+  return before === after ? [] : compareListings(before, after);
+}
+
+test.serial('one byte of a lower file of 1 GiB costs a block, not the file', async (t) => {
+  await using session = await mounted({ lower: { big: file('', { size: 1024 * MIB }) } });
+  const hand = session.hand();
+  const before = (await session.session.status()).used ?? 0;
+  const started = performance.now();
+  await hand.must(['open 0 big O_RDWR', 'pwrite 0 500000000 =x', 'fsync 0']);
+  const elapsed = performance.now() - started;
+  const used = ((await session.session.status()).used ?? 0) - before;
+  t.true(used < MIB, `${used} bytes`);
+  t.true(elapsed < 1000, `${elapsed} ms`);
+  await hand.must(['chmod big 0600', 'truncate big 1000000000', 'rename big huge']);
+  t.true(((await session.session.status()).used ?? 0) - before < MIB);
+  t.log(`${used} bytes used`);
+});
+
+test.serial('a lower directory of 10,000 files is renamed as fast as an empty one', async (t) => {
+  t.timeout(120_000);
+  const lower = mkdtempSync(join(tmpdir(), 'rename-'));
+  t.teardown(() => rmSync(lower, { recursive: true }));
+  await using maker = new Hand({ cwd: lower });
+  const names = Array.from({ length: 15 }, (_, index) => index);
+  await maker.must(
+    names.flatMap((index) => [
+      `mkdir full${index}`,
+      `makefiles full${index} 10000`,
+      `mkdir empty${index}`,
+    ]),
+  );
+  await using session = await mounted({ lower, unchecked: true });
+  const hand = session.hand();
+  const times: Record<'full' | 'empty', number[]> = { full: [], empty: [] };
+  for (const index of names) {
+    for (const kind of index % 2 === 0
+      ? (['full', 'empty'] as const)
+      : (['empty', 'full'] as const)) {
+      await hand.must([`stat ${kind}${index}`]);
+      const started = performance.now();
+      const answer = await hand.do(`rename ${kind}${index} ${kind}${index}-moved`);
+      times[kind].push(performance.now() - started);
+      t.is(answer, 'ok');
+    }
+  }
+  t.is(await hand.do('count full3-moved'), 'ok 10000');
+  const [full, empty] = [median(times.full), median(times.empty)];
+  t.log(`full ${full.toFixed(3)} ms, empty ${empty.toFixed(3)} ms`);
+  t.true(full < 2 * empty, `full ${full.toFixed(3)} ms, empty ${empty.toFixed(3)} ms`);
+});
+
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
+}
+
+test.serial('140,000 entries walked twice leave the daemon small', async (t) => {
+  t.timeout(300_000);
+  const lower = mkdtempSync(join(tmpdir(), 'walk-'));
+  t.teardown(() => rmSync(lower, { recursive: true }));
+  await using maker = new Hand({ cwd: lower, timeoutMs: 120_000 });
+  await maker.must(
+    Array.from({ length: 140 }, (_, index) => [
+      `mkdir d${index}`,
+      `makefiles d${index} 999`,
+    ]).flat(),
+  );
+  await using session = await mounted({ lower, unchecked: true });
+  const hand = session.hand(120_000);
+  const { pid } = await session.session.status();
+  if (pid === null) throw new Error('no daemon');
+  const sizes: number[] = [];
+  for (let round = 0; round < 3; round++) {
+    t.is(await hand.do('count .'), 'ok 140000');
+    sizes.push(residentBytes(pid));
+    await hand.must(['drop 2']);
+    await settled(session);
+    sizes.push(residentBytes(pid));
+  }
+  t.log(sizes.map((size) => `${Math.round(size / MIB)} MiB`).join(', '));
+  t.true(
+    Math.max(...sizes) < 150 * MIB,
+    `${sizes.map((size) => Math.round(size / MIB)).join(' ')} MiB`,
+  );
+  const [, afterFirst = 0, , afterSecond = 0] = sizes;
+  t.true(
+    afterSecond < afterFirst * 1.1 + 2 * MIB,
+    'larger after the second walk than after the first',
+  );
+});
+
+/** Waits until the daemon has been told everything that the kernel has forgotten. */
+async function settled(session: Mounted): Promise<void> {
+  for (let round = 0, last = -1; round < 50; round++) {
+    const { requests } = await session.session.status();
+    const forgets = Object.entries(requests).reduce(
+      (sum, [name, count]) => sum + (name.includes('FORGET') ? count : 0),
+      0,
+    );
+    if (forgets === last) return;
+    last = forgets;
+    await new Promise((resolve) => setTimeout(resolve, 200));
+  }
+}
