@@ -87,6 +87,19 @@ test('no repository named, nor here', refused, 1, ['ls', 'main'], /--repo=REPO/)
 test('to cat a directory', refused, 1, ['cat', '--repo=REPO', 'main', '/usr'], /directory/);
 test('to cat nothing', refused, 2, ['cat', '--repo=REPO', 'main'], /PATH/);
 
+const unlockRefused = ['unlock', '--repo=REPO'];
+test('to unlock nothing', refused, 2, unlockRefused, /REF MOUNTPOINT/);
+test('to unlock nowhere', refused, 2, [...unlockRefused, 'main'], /mountpoint/);
+test('to unlock an unknown ref', refused, 1, [...unlockRefused, 'nope', '/mnt'], /nope/);
+test(
+  'to unlock what is no repository',
+  refused,
+  1,
+  ['unlock', '--repo=/usr', 'x', '/mnt'],
+  /not an/,
+);
+test('--verify without --repo', refused, 2, ['unlock', '--verify', '/usr'], /--repo=REPO/);
+
 test('a missing object is named', (t) => {
   const root = join(folder, 'broken-tree');
   plantEverything(root, { many: 3 });

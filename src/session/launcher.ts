@@ -84,6 +84,9 @@ export async function unlock(options: UnlockOptions): Promise<Session> {
     options.mountpoint,
     readMounts(),
   );
+  if (store !== undefined && places.isInPlace) {
+    throw new SessionError('the mountpoint is the repository itself', 'name another directory');
+  }
   if (mounter !== '') refuseRecursion(places);
   const warnings = [...placeWarnings(places), ...sizeWarnings(limitBytes, total, await limits())];
 

@@ -220,6 +220,14 @@ test.serial('no ref', refused, [], {}, /one commit/, true);
 test.serial('shared links', refused, ['main'], { links: 'shared' }, /links/, true);
 test.serial('no mountpoint', refused, ['main'], { mountpoint: undefined }, /mountpoint/, true);
 
+test.serial('refuses the repository as mountpoint', async (t) => {
+  const { path: repo } = commitTree(join(folder, 'in-place'), 'bare', small);
+  await t.throwsAsync(unlock({ source: ['main'], repo, mountpoint: repo }), {
+    instanceOf: SessionError,
+    message: /repository itself/,
+  });
+});
+
 test.serial('a partial commit is refused, or shown with holes', async (t) => {
   const { path: source } = commitTree(join(folder, 'partial'), 'archive', small);
   const repo = join(folder, 'partial-pulled');
