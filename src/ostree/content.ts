@@ -65,6 +65,7 @@ interface Place {
   name: ByteString;
 }
 
+const guess = Buffer.allocUnsafeSlow(HEADER_GUESS);
 const stat = new Float64Array(STAT_FIELDS);
 
 /** Finds an object and runs `use` on it. @throws ObjectError for anything wrong with it. */
@@ -168,7 +169,7 @@ function archiveHeader(
 ): { info: FileInfo; offset: number; fileSize: number } {
   const fileSize = stat[STAT.SIZE] ?? 0;
   const { native } = repository;
-  let bytes = readExactly(native, fd, 0, Math.min(HEADER_GUESS, fileSize));
+  let bytes = readExactly(native, fd, 0, Math.min(HEADER_GUESS, fileSize), guess);
   const end = HEADER_PREFIX + archiveHeaderLength(bytes, fileSize);
   if (end > bytes.length) bytes = readExactly(native, fd, 0, end);
   const header = parseArchiveHeader(bytes.subarray(HEADER_PREFIX, end));

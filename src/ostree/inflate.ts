@@ -61,9 +61,13 @@ export class ContentCheck {
   }
 }
 
-/** The bytes [offset, end) of a file. @throws FormatError. */
-export function readBytes(fd: number, offset: number, end: number): Buffer {
-  const bytes = Buffer.allocUnsafeSlow(end - offset);
+/** The bytes [offset, end) of a file. @param bytes  of that length, to read into. @throws FormatError. */
+function readBytes(
+  fd: number,
+  offset: number,
+  end: number,
+  bytes: Buffer = Buffer.allocUnsafeSlow(end - offset),
+): Buffer {
   for (let done = 0; done < bytes.length;) {
     let count: number;
     try {
@@ -116,12 +120,14 @@ async function* inflating(chunks: Iterable<Buffer>): AsyncGenerator<Uint8Array> 
 export function inflateAtOnce(source: Source, expected: Expected): Buffer {
   const { fd, offset, fileSize, size } = source;
   const check = new ContentCheck(expected, size);
-  const deflated = readBytes(fd, offset, Math.min(fileSize, offset + deflatedBound(size)));
+  const end = Math.min(fileSize, offset + deflatedBound(size));
+  const deflated = readBytes(fd, offset, end, scratch(end - offset));
   let bytes: Buffer;
   try {
     bytes = inflateRawSync(deflated, {
       maxOutputLength: Math.max(size, 1),
-      chunkSize: Math.min(Math.max(size, 64), MAX_PIECE),
+      // One byte more than needed: a piece that is full makes zlib get another.
+      chunkSize: Math.min(Math.max(size + 1, 64), MAX_PIECE),
     });
   } catch (error) {
     throw new FormatError(problemOf(error));
@@ -129,6 +135,15 @@ export function inflateAtOnce(source: Source, expected: Expected): Buffer {
   check.update(bytes);
   check.finish();
   return bytes;
+}
+
+let kept = Buffer.alloc(0);
+
+/** Memory for the moment. Made anew for each file it would pile up: V8 is slow to collect what lies outside its heap. */
+function scratch(length: number): Buffer {
+  if (length > MAX_PIECE) return Buffer.allocUnsafeSlow(length);
+  if (length > kept.length) kept = Buffer.allocUnsafeSlow(length);
+  return kept.subarray(0, length);
 }
 
 /** More than any deflated form of `size` bytes takes: stored blocks cost five bytes in thousands. */

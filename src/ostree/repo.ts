@@ -287,9 +287,20 @@ export function readAll(native: Native, fd: number, limit: number): Buffer {
   return readExactly(native, fd, 0, size);
 }
 
-/** `length` bytes from `offset` on. @throws FormatError when there are fewer, or when they cannot be read. */
-export function readExactly(native: Native, fd: number, offset: number, length: number): Buffer {
-  const bytes = Buffer.allocUnsafeSlow(length);
+/**
+ * `length` bytes from `offset` on.
+ *
+ * @param into  where to read them, when that is long enough.
+ * @throws FormatError when there are fewer, or when they cannot be read.
+ */
+export function readExactly(
+  native: Native,
+  fd: number,
+  offset: number,
+  length: number,
+  into?: Buffer,
+): Buffer {
+  const bytes = into?.subarray(0, length) ?? Buffer.allocUnsafeSlow(length);
   for (let done = 0; done < length;) {
     const result = native.pread(fd, bytes.subarray(done), offset + done);
     if (result < 0) throw new FormatError(errnoName(result));
