@@ -22,6 +22,7 @@ class SignalsBlocked {
   sigset_t before_;
 };
 
+constexpr int64_t kPage = 4096;
 constexpr size_t kBuffersPerThread = 2;
 constexpr size_t kLongestQueue = 65536;
 
@@ -38,6 +39,8 @@ Outcome Fill(Segment& segment, uint8_t* data, bool wait) {
     if (count == 0) break;
     if (count > 0) {
       segment.done += static_cast<size_t>(count);
+      // What is missing from memory is missing by pages: this is the end of the file.
+      if ((offset + count) % kPage != 0) break;
     } else if (errno == EAGAIN && !wait) {
       return Outcome::kWouldBlock;
     } else if (errno != EINTR) {
