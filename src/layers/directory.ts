@@ -95,7 +95,9 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
   entries(dir: DirectoryNode): Entries {
     const fd = check(this.#open(dir, constants.O_RDONLY | constants.O_DIRECTORY));
     const listing = this.#native.listDirectory(fd);
-    this.#native.close(fd);
+    // What is listed is mostly looked into next: one open does for both.
+    if (dir.parent === undefined || this.#directories.has(dir)) this.#native.close(fd);
+    else this.#directories.set(dir, fd);
     if (typeof listing === 'number') {
       check(listing);
       throw new FsError('EIO');
@@ -201,7 +203,7 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
     this.#native.close(this.#rootFd);
   }
 
-  /** An O_PATH fd of a directory, cached. */
+  /** An fd of a directory, for what is in it; cached. */
   #directory(dir: DirectoryNode): number {
     if (dir.parent === undefined) return this.#rootFd;
     const cached = this.#directories.get(dir);

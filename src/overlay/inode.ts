@@ -30,6 +30,8 @@ export class Inode<Node extends object> {
   defaultAcl: readonly AclEntry[] | null | undefined = undefined;
   /** It is known to have no security.capability, so a write need not look for it. */
   hasNoCapability = false;
+  /** What stat(2) shows as a directory's number, for listings; 0 until it is asked for. */
+  shownIno = 0;
   /** The lower file's number, when it has several links and is found by it. */
   linkIno = 0;
 

@@ -34,12 +34,10 @@ export class Listing<Node extends object> {
 
   /** As `Filesystem.readdir`. */
   read(dir: Inode<Node>, cookie: number, sink: EntrySink): void {
-    const dots = (name: Name, at: number): boolean => {
-      this.#tree.attr(at === DOT_COOKIE ? dir : (dir.parent ?? dir), this.#attr);
-      return sink(name, at, this.#attr.ino, DT_DIR);
-    };
-    if (cookie < DOT_COOKIE && !dots('.', DOT_COOKIE)) return;
-    if (cookie < DOTDOT_COOKIE && !dots('..', DOTDOT_COOKIE)) return;
+    const dots = (name: Name, at: number, shown: Inode<Node>): boolean =>
+      sink(name, at, this.#tree.shownIno(shown), DT_DIR);
+    if (cookie < DOT_COOKIE && !dots('.', DOT_COOKIE, dir)) return;
+    if (cookie < DOTDOT_COOKIE && !dots('..', DOTDOT_COOKIE, dir.parent ?? dir)) return;
     if (this.#tree.isRemoved(dir)) return;
     if (!this.#readLowers(dir, cookie, sink)) return;
     if (dir.upper === undefined) return;
@@ -54,14 +52,14 @@ export class Listing<Node extends object> {
   readPlus(dir: Inode<Node>, cookie: number, sink: EntryPlusSink): void {
     const entry = this.#entry;
     // No reference goes with these two, but their numbers are those of stat(2).
-    const dots = (name: Name, at: number): boolean => {
+    const dots = (name: Name, at: number, shown: Inode<Node>): boolean => {
       entry.ino = 0;
       entry.attr = this.#attr;
-      this.#tree.attr(at === DOT_COOKIE ? dir : (dir.parent ?? dir), entry.attr);
+      entry.attr.ino = this.#tree.shownIno(shown);
       return sink(name, at, DT_DIR, entry);
     };
-    if (cookie < DOT_COOKIE && !dots('.', DOT_COOKIE)) return;
-    if (cookie < DOTDOT_COOKIE && !dots('..', DOTDOT_COOKIE)) return;
+    if (cookie < DOT_COOKIE && !dots('.', DOT_COOKIE, dir)) return;
+    if (cookie < DOTDOT_COOKIE && !dots('..', DOTDOT_COOKIE, dir.parent ?? dir)) return;
     if (this.#tree.isRemoved(dir)) return;
     if (!this.#readLowersPlus(dir, cookie, sink)) return;
     if (dir.upper === undefined) return;

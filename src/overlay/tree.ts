@@ -68,6 +68,15 @@ export class Tree<Node extends object> {
     if (inode.lowers.length > 1) attr.nlink = this.#mergedLinks(inode);
   }
 
+  /** The number of a directory as stat(2) shows it, which never changes. */
+  shownIno(dir: Inode<Node>): number {
+    if (dir.shownIno === 0) {
+      this.attr(dir, this.#attr);
+      dir.shownIno = this.#attr.ino;
+    }
+    return dir.shownIno;
+  }
+
   /**
    * Finds a child, with its attributes. An inode that the kernel does not know yet has no references: whoever does not
    * give it one settles it.
@@ -127,6 +136,7 @@ export class Tree<Node extends object> {
     const type = attr.mode & S_IFMT;
     if (type === S_IFDIR) {
       const inode = this.table.add(type, lowers, undefined, parent, name, 0);
+      inode.shownIno = attr.ino;
       if (lowers.length > 1) attr.nlink = this.#mergedLinks(inode);
       return inode;
     }
