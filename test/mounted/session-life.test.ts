@@ -154,7 +154,10 @@ test(
     for (let number = 0; number < 50; number++) await cycle();
     await tools.nothingIsLeft();
     await tools.until(() => count().processes <= before.processes, 2000);
-    tools.same(count(), before);
+    // Fewer than before are as good: one of the first cycle may have been on its way out.
+    const after = count();
+    tools.equal(after.processes <= before.processes, true, `${after.processes} processes`);
+    tools.same({ ...after, processes: 0 }, { ...before, processes: 0 });
   },
 );
 
