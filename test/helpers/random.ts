@@ -229,7 +229,7 @@ const OPERATIONS: readonly (readonly [number, Make])[] = [
   [120, (_, r) => [`pwrite ${slot(r)} ${size(r)} ${noise(r)}`]],
   [40, (_, r) => [`write ${slot(r)} ${noise(r, 5000)}`]],
   [100, (_, r) => [`pread ${slot(r)} ${size(r)} ${size(r)}`]],
-  [25, (g, r) => [`truncate ${word(g.existing('file'))} ${size(r)}`]],
+  [25, (g, r) => [`resize ${word(g.existing('file'))} ${size(r)}`]],
   [25, (_, r) => [`truncate @${slot(r)} ${size(r)}`]],
   [
     40,

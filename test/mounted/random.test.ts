@@ -123,6 +123,7 @@ const MUST_OCCUR = [
   'write done',
   'pread done',
   'truncate done',
+  'resize done',
   'mkdir done',
   'rmdir done',
   'rmdir refused',
