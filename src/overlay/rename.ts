@@ -3,8 +3,9 @@
  * EXDEV: only the upper's names change.
  */
 import { FsError } from '../errors.ts';
-import { Attr, S_IFCHR, S_IFDIR, S_ISGID } from '../layers/layer.ts';
+import { Attr, S_IFCHR, S_IFDIR } from '../layers/layer.ts';
 import type { Name } from '../layers/layer.ts';
+import { createNode } from './creation.ts';
 import { RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT } from './filesystem.ts';
 import type { Caller } from './filesystem.ts';
 import type { Inode } from './inode.ts';
@@ -75,6 +76,11 @@ function move<Node extends object>(
   const fromNode = tree.copyUp(from.dir);
   const toNode = tree.copyUp(to.dir);
   upper.require(3 * upper.nodeBytes + upper.nameBytes(from.name) + upper.nameBytes(to.name));
+  // A whiteout is a file like any other: it inherits group and ACL. Made first, since it may be refused.
+  const left =
+    whiteout === undefined
+      ? undefined
+      : createNode(tree, from.dir, S_IFCHR, 0, whiteout, undefined);
   const movedNode = tree.raise(moved, true);
   const fromCovers = tree.covers(from.dir, from.name, true);
   const toCovers = tree.covers(to.dir, to.name, target !== undefined);
@@ -95,7 +101,7 @@ function move<Node extends object>(
   tree.touchDirectory(fromNode, -changedParent);
   tree.touchDirectory(toNode, changedParent);
   tree.update(movedNode, () => undefined);
-  if (whiteout !== undefined) leaveDevice(tree, from, fromNode, whiteout);
+  if (left !== undefined) upper.put(fromNode, from.name, left, false, false, true);
 }
 
 function exchange<Node extends object>(
@@ -128,27 +134,6 @@ function exchange<Node extends object>(
   tree.touchDirectory(dirB, -gained);
   tree.update(nodeA, () => undefined);
   tree.update(nodeB, () => undefined);
-}
-
-/** RENAME_WHITEOUT: a 0:0 character device takes the old name. */
-function leaveDevice<Node extends object>(
-  tree: Tree<Node>,
-  at: Place<Node>,
-  dir: Node,
-  caller: Caller,
-): void {
-  const attr = new Attr();
-  const now = new Float64Array(2);
-  tree.upper.attr(dir, scratch);
-  tree.upper.now(now);
-  attr.mode = S_IFCHR;
-  attr.nlink = 1;
-  attr.uid = caller.uid;
-  attr.gid = (scratch.mode & S_ISGID) !== 0 ? scratch.gid : caller.gid;
-  attr.atimeSec = attr.mtimeSec = attr.ctimeSec = attr.btimeSec = now[0] ?? 0;
-  attr.atimeNsec = attr.mtimeNsec = attr.ctimeNsec = attr.btimeNsec = now[1] ?? 0;
-  const node = tree.upper.make(attr, [], undefined, true);
-  tree.upper.put(dir, at.name, node, false, false, true);
 }
 
 /** Whether this is the place that the inode is found by. */
