@@ -116,7 +116,7 @@ export function table(
   peers: readonly string[],
 ): string {
   const lines = [
-    `${OURS.name} (${MODE}) by each peer: time of ours / time of theirs, below 1 is faster; [lowest, highest] of ${results.rounds} rounds`,
+    `${OURS.name} (${MODE}) by each peer: time of ours / time of theirs, below 1 is faster; [lowest, highest] of at most ${results.rounds} rounds`,
     machine(),
     '~ the rounds differ by more than the two do   ! above the target',
     '',

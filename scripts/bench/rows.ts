@@ -8,6 +8,9 @@ import type { Inputs } from './inputs.ts';
 import type { Place } from './peers.ts';
 import { CannotDo } from './process.ts';
 
+/** A workload with its arguments. */
+export type Words = readonly (string | number)[];
+
 export type State = 'cold' | 'warm' | '-';
 
 /** What a group may do. */
@@ -15,9 +18,9 @@ export interface Bench {
   readonly inputs: Inputs;
   readonly place: Place;
   /** Runs `work` with these words, and counts the time it reports for a row. */
-  readonly timed: (row: string, state: State, ...words: (string | number)[]) => Promise<void>;
+  readonly timed: (row: string, state: State, ...words: Words) => Promise<void>;
   /** The same, counted nowhere. */
-  readonly untimed: (...words: (string | number)[]) => Promise<void>;
+  readonly untimed: (...words: Words) => Promise<void>;
 }
 
 export interface Row {
@@ -32,6 +35,8 @@ export interface Group {
   readonly rows: readonly Row[];
   /** What the mount shows; the inputs unless given. */
   readonly lower?: string;
+  /** Work on the lower itself that brings what is asked for into memory: done before each visit, and not counted. */
+  warm?(inputs: Inputs): Words;
   /** It changes files of the lower: not to be done without a layer over it. */
   readonly changesLower?: boolean;
   run(bench: Bench): Promise<void>;
@@ -43,6 +48,7 @@ export const GROUPS: readonly Group[] = [
   {
     name: 'walk',
     rows: [row('walk', 'walk and lstat a tree of 140,000 entries', { cold: 2, warm: 0.8 })],
+    warm: ({ lower }) => ['walk', join(lower, 'tree')],
     async run({ place, timed }) {
       const tree = join(place.root, 'tree');
       await timed('walk', 'cold', 'walk', tree);
@@ -55,21 +61,19 @@ export const GROUPS: readonly Group[] = [
       row('small', 'open, read, close 20,000 small files', { cold: 2.5, warm: 0.7 }),
       row('small-2', 'the same, by two processes at once', { warm: 0.9 }),
     ],
+    warm: (inputs) => readSmall(inputs, inputs.lower, 1),
     async run({ inputs, place, timed }) {
-      const { smallDirs, smallFiles } = inputs.scale;
-      const words = ['small', join(place.root, 'small'), smallDirs, smallFiles] as const;
-      await timed('small', 'cold', ...words, 1);
-      await timed('small', 'warm', ...words, 1);
-      await timed('small-2', 'warm', ...words, 2);
+      await timed('small', 'cold', ...readSmall(inputs, place.root, 1));
+      await timed('small', 'warm', ...readSmall(inputs, place.root, 1));
+      await timed('small-2', 'warm', ...readSmall(inputs, place.root, 2));
     },
   },
   {
     name: 'readdir',
     rows: [row('readdir', 'list a directory of 10,000 entries', { cold: 4, warm: 0.35 })],
+    warm: (inputs) => ['list', 1, ...flatFolders(inputs, inputs.lower)],
     async run({ inputs, place, timed }) {
-      const folders = Array.from({ length: inputs.scale.flatFolders }, (_, i) =>
-        join(place.root, `flat-${i}`),
-      );
+      const folders = flatFolders(inputs, place.root);
       await timed('readdir', 'cold', 'list', 1, ...folders);
       await timed('readdir', 'warm', 'list', 10, ...folders);
     },
@@ -80,6 +84,7 @@ export const GROUPS: readonly Group[] = [
       row('seqread', 'read 1 GiB from end to end', { cold: 2, warm: 1.05 }),
       row('mmap', 'the same through mmap, a word of each page', { warm: 1 }),
     ],
+    warm: ({ lower }) => ['seqread', join(lower, 'big'), 1],
     async run({ place, timed }) {
       const big = join(place.root, 'big');
       await timed('seqread', 'cold', 'seqread', big, 1);
@@ -90,6 +95,7 @@ export const GROUPS: readonly Group[] = [
   {
     name: 'random',
     rows: [row('rand4k', '20,000 random reads of 4 KiB in 1 GiB', { cold: 3, warm: 0.85 })],
+    warm: ({ lower }) => ['seqread', join(lower, 'big'), 1],
     async run({ inputs, place, timed }) {
       const words = ['randread', join(place.root, 'big'), inputs.scale.randomReads] as const;
       await timed('rand4k', 'cold', ...words);
@@ -99,6 +105,7 @@ export const GROUPS: readonly Group[] = [
   {
     name: 'exec',
     rows: [row('exec', 'start a small program', { warm: 1 })],
+    warm: ({ lower }) => ['execute', join(lower, 'bin/true'), 1],
     async run({ inputs, place, timed, untimed }) {
       const program = join(place.root, 'bin/true');
       await untimed('execute', program, 3);
@@ -108,15 +115,16 @@ export const GROUPS: readonly Group[] = [
   {
     name: 'tar',
     rows: [row('tar', 'tar of a source tree of 20,000 files', { cold: 2, warm: 0.9 })],
+    warm: ({ lower }) => tarOf(lower),
     async run({ place, timed }) {
-      const words = ['run', '-', place.root, 'tar', 'cf', '-', 'small'];
-      await timed('tar', 'cold', ...words);
-      await timed('tar', 'warm', ...words);
+      await timed('tar', 'cold', ...tarOf(place.root));
+      await timed('tar', 'warm', ...tarOf(place.root));
     },
   },
   {
     name: 'git',
     rows: [row('git', 'git status of 20,000 files', { cold: 2, warm: 0.9 })],
+    warm: ({ lower }) => ['run', '-', lower, 'tar', 'cf', '-', 'repo'],
     async run({ place, timed }) {
       const words = ['run', '-', join(place.root, 'repo'), 'git', 'status', '--porcelain'];
       await timed('git', 'cold', ...words);
@@ -168,6 +176,7 @@ export const GROUPS: readonly Group[] = [
       row('dpkg', 'dpkg -i of a package of 2,000 files', { '-': 1.5 }),
       row('clone', 'git clone of 20,000 files', { '-': 1.5 }),
     ],
+    warm: ({ lower }) => ['run', '-', lower, 'tar', 'cf', '-', 'repo', 'small.tar', 'small.deb'],
     async run({ inputs, place, timed, untimed }) {
       const folder = place.scratch();
       const { smallDirs, smallFiles } = inputs.scale;
@@ -202,12 +211,25 @@ export const GROUPS: readonly Group[] = [
     name: 'rename',
     rows: [row('rename', 'mv of a directory of 10,000 files of the lower', { '-': 0.005 })],
     changesLower: true,
+    warm: ({ lower }) => ['walk', join(lower, 'flat-0')],
     async run({ place, timed }) {
       const from = join(place.root, 'flat-0');
       await timed('rename', '-', 'move', from, join(place.root, 'moved'));
     },
   },
 ];
+
+function readSmall({ scale }: Inputs, root: string, processes: number): Words {
+  return ['small', join(root, 'small'), scale.smallDirs, scale.smallFiles, processes];
+}
+
+function flatFolders({ scale }: Inputs, root: string): string[] {
+  return Array.from({ length: scale.flatFolders }, (_, i) => join(root, `flat-${i}`));
+}
+
+function tarOf(root: string): Words {
+  return ['run', '-', root, 'tar', 'cf', '-', 'small'];
+}
 
 function row(name: string, what: string, targets: Row['targets']): Row {
   return { name, what, targets };

@@ -4,7 +4,7 @@ import type { Inputs } from './inputs.ts';
 import { WORK_ENV } from './inputs.ts';
 import { OURS, type Peer, type Place, withPlace } from './peers.ts';
 import { CannotDo, interruption, run } from './process.ts';
-import type { Bench, Group, State } from './rows.ts';
+import type { Bench, Group, State, Words } from './rows.ts';
 
 /** One row, done once. */
 export interface Sample {
@@ -87,19 +87,11 @@ export class Runner {
     return this.#results;
   }
 
-  /** Brings the lower's names and pages into memory, and starts every program once. */
+  /** Starts everyone once. */
   async #warmUp(): Promise<void> {
     const { inputs, tmpfs, say } = this.#plan;
     say('warming up');
-    const { lower, scale } = inputs;
-    for (const words of [
-      ['walk', lower],
-      ['seqread', `${lower}/big`, '1'],
-      ['small', `${lower}/small`, String(scale.smallDirs), String(scale.smallFiles), '1'],
-      ['run', '-', lower, 'tar', 'cf', '-', 'small', 'repo', 'small.tar', 'small.deb'],
-    ]) {
-      await run(inputs.work, words, { env: WORK_ENV });
-    }
+    const { lower } = inputs;
     for (const peer of [OURS, ...this.#plan.peers]) {
       await withPlace(peer, lower, tmpfs, (place) =>
         run(inputs.work, ['execute', `${place.root}/bin/true`, '3']),
@@ -119,7 +111,11 @@ export class Runner {
       interruption.signal.throwIfAborted();
       if (process.ppid !== this.#parent) throw new Error('whoever cleans up has gone');
       try {
-        const { lower } = this.#plan.inputs;
+        const { inputs } = this.#plan;
+        const { lower, work } = inputs;
+        // Others may have needed the memory meanwhile.
+        const words = group.warm?.(inputs).map(String);
+        if (words !== undefined) await run(work, words, { env: WORK_ENV });
         const visit = await withPlace(peer, group.lower ?? lower, this.#plan.tmpfs, (place) =>
           this.#visit(group, place),
         );
@@ -149,7 +145,7 @@ export class Runner {
   async #visit(group: Group, place: Place): Promise<Visit> {
     const { inputs } = this.#plan;
     const visit: Visit = { samples: [], seen: [] };
-    const work = async (words: readonly (string | number)[]): Promise<number> => {
+    const work = async (words: Words): Promise<number> => {
       const output = await run(inputs.work, words.map(String), { env: WORK_ENV });
       const [nanoseconds, seen = ''] = output.trim().split(' ');
       visit.seen.push(seen);
