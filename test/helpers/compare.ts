@@ -61,7 +61,10 @@ function parse(listing: string): Map<string, Map<string, string>> {
         return at < 0 ? [each, 'yes'] : [each.slice(0, at), each.slice(at + 1)];
       }),
     );
-    if (entries.has(path)) fields.set('listed-twice', 'yes');
+    const twice = entries.get(path);
+    if (twice && !fields.has('listed-twice')) {
+      fields.set('listed-twice', twice.get('listed-twice') ?? 'yes');
+    }
     entries.set(path, fields);
   }
   return entries;

@@ -404,7 +404,7 @@ static long touch_map(int argc, char **argv, int store) {
 static long do_mstore(int argc, char **argv) { return touch_map(argc, argv, 1); }
 static long do_mload(int argc, char **argv) { return touch_map(argc, argv, 0); }
 
-// mput MAP OFFSET DATA / mget MAP OFFSET LENGTH: as mstore with msync, and mload; but only within the file, since bytes
+// mput MAP OFFSET DATA / mget MAP OFFSET LENGTH: as mstore with msync and the time stamped, and mload; but only within the file, since bytes
 // past its end in the last page are nobody's: "ok beyond".
 static long touch_inside(int argc, char **argv, int store) {
   const size_t i = map_index(argv[0]);
@@ -415,7 +415,11 @@ static long touch_inside(int argc, char **argv, int store) {
     return 0;
   }
   if (touch_map(argc, argv, store) < 0) return -1;
-  return store ? msync(maps[i].at, maps[i].length, MS_SYNC) : 0;
+  if (!store) return 0;
+  if (msync(maps[i].at, maps[i].length, MS_SYNC)) return -1;
+  // tmpfs does not see a store into a page that is mapped already.
+  futimens(maps[i].fd, NULL);
+  return 0;
 }
 static long do_mput(int argc, char **argv) { return touch_inside(argc, argv, 1); }
 static long do_mget(int argc, char **argv) { return touch_inside(argc, argv, 0); }

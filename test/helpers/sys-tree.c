@@ -215,7 +215,7 @@ static void walk_directory(int fd, size_t length) {
     if (length) walk.path[length] = '/';
     strcpy(walk.path + length + (length > 0), entries[i].name);
     struct stat s;
-    if (i > 0 && strcmp(entries[i - 1].name, entries[i].name) == 0) say("%s listed-twice\n", walk.path);
+    if (i > 0 && strcmp(entries[i - 1].name, entries[i].name) == 0) say("%s listed-twice=%llu,%llu\n", walk.path, (unsigned long long)entries[i - 1].ino, (unsigned long long)entries[i].ino);
     if (fstatat(dirfd(dir), entries[i].name, &s, AT_SYMLINK_NOFOLLOW)) {
       say_escaped(walk.path, strlen(walk.path));
       say(" stat=%s\n", strerrorname_np(errno));
