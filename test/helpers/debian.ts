@@ -63,7 +63,12 @@ export function debianTree(): string {
 }
 
 function run(program: string, args: string[]): void {
-  execFileSync(program, args, { stdio: ['ignore', 'ignore', 'pipe'], timeout: 900_000 });
+  execFileSync(program, args, {
+    stdio: ['ignore', 'ignore', 'pipe'],
+    timeout: 900_000,
+    // A TMPDIR of the host is no folder in the tree.
+    env: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' },
+  });
 }
 
 /** The package file of `name` in the tree's cache. */

@@ -56,7 +56,10 @@ async function shell(t: ExecutionContext, script: string, timeoutMs = 240_000): 
   return output;
 }
 
-/** As `shell`, with the tree as root directory, in a mount namespace of its own for /proc. */
+/**
+ * As `shell`, with the tree as root directory, in a mount namespace of its own for /proc. Nothing of the environment
+ * goes along: a TMPDIR of the host is no folder there.
+ */
 function inside(t: ExecutionContext, script: string, timeoutMs?: number): Promise<string> {
   const quoted =
     `export HOME=/root LC_ALL=C DEBIAN_FRONTEND=noninteractive; set -e; ${script}`.replaceAll(
@@ -64,7 +67,7 @@ function inside(t: ExecutionContext, script: string, timeoutMs?: number): Promis
       `'\\''`,
     );
   const words =
-    `mount -t proc proc ${root}/proc; exec chroot ${root} sh -ec '${quoted}'`.replaceAll(
+    `mount -t proc proc ${root}/proc; exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot ${root} sh -ec '${quoted}'`.replaceAll(
       "'",
       `'\\''`,
     );
