@@ -6,9 +6,9 @@
 // that it has opened before.
 //
 // Descriptors given:  1, 2 the log   3 a socket to the launcher   4 the session's folder   5 the folder above it
-//                     6 the mountpoint (O_PATH)   7... the lowers (O_PATH)
+//                     6 the mountpoint (O_PATH)   7... the lowers (O_PATH), then the upper's folder, if it is on disk
 // and handed on:      1, 2 the log   3 stream socket to here   4 seqpacket socket for the device   5 the arena
-//                     6 the session's folder   7... the lowers
+//                     6 the session's folder   7... the lowers, then the upper's folder, if there is one
 //
 // To the launcher, once: "up\n" or "failed WHY\n". From the daemon: "ready\n", "failed WHY\n", "unmount\n". To the
 // daemon: "mounted\n" (the device is in the seqpacket socket by then), "detached\n", "stays WHY\n".
@@ -25,6 +25,7 @@
 #include <linux/mount.h>
 #include <poll.h>
 #include <sched.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -59,6 +60,11 @@ struct Options {
   const char* fusermount = "";
   unsigned long flags = 0;
   int lowers = 0;
+  // The upper is a directory: given, or a tmpfs of so many bytes that is mounted in the session's folder.
+  bool has_upper = false;
+  unsigned long long tmpfs_bytes = 0;
+  // It was left by a daemon that died: it is there already, and stays whatever happens now.
+  bool attach = false;
   // Ends when the launcher does.
   bool foreground = false;
   char** daemon = nullptr;
@@ -78,6 +84,8 @@ struct Keeper {
   int device = -1;
   int stream = -1;
   int packets = -1;
+  // The upper's folder, locked; open as long as we live.
+  int upper = -1;
   bool launcher_waits = true;
   // What the launcher is told when the start fails.
   char why[512] = "";
@@ -184,8 +192,15 @@ void Record(const char* ended) {
   }
 }
 
+constexpr char kUpper[] = "/proc/self/fd/4/upper";
+
 // Removes the session's folder: its end.
 void RemoveFolder() {
+  if (keeper.options.tmpfs_bytes > 0) {
+    if (keeper.upper >= 0) close(keeper.upper);
+    umount2(kUpper, kDetach | kNoFollow);
+    unlinkat(kFolder, "upper", AT_REMOVEDIR);
+  }
   const int fd = openat(kFolder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   DIR* folder = fd < 0 ? nullptr : fdopendir(fd);
   if (folder != nullptr) {
@@ -459,17 +474,55 @@ void Harden(int lower) {
   close(tree);
 }
 
+// The first descriptor that is neither given nor handed on.
+int FirstSpare() {
+  return kFirstLower + keeper.options.lowers + (keeper.options.has_upper ? 1 : 0);
+}
+
+bool IsMountpoint(const char* path) {
+  struct stat there, folder;
+  return stat(path, &there) == 0 && fstat(kFolder, &folder) == 0 && there.st_dev != folder.st_dev;
+}
+
+// Opens the folder of an upper that is a directory, in its place after the lowers, and locks it.
+bool OpenUpper() {
+  const int place = kFirstLower + keeper.options.lowers;
+  if (keeper.options.tmpfs_bytes > 0) {
+    if (keeper.options.attach) {
+      if (!IsMountpoint(kUpper)) return Fail("what the session held is gone"), false;
+    } else {
+      char options[80];
+      snprintf(options, sizeof options, "size=%llu,mode=0700", keeper.options.tmpfs_bytes);
+      if (mkdirat(kFolder, "upper", 0700) < 0 ||
+          mount(keeper.options.name, kUpper, "tmpfs", MS_NOSUID | MS_NODEV, options) < 0) {
+        return Fail("cannot mount a tmpfs for the session: %s", strerror(errno)), false;
+      }
+    }
+    const int opened = open(kUpper, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (opened < 0) return Fail("cannot open the session's tmpfs: %s", strerror(errno)), false;
+    if (opened != place) {
+      dup3(opened, place, O_CLOEXEC);
+      close(opened);
+    }
+  }
+  keeper.upper = place;
+  if (flock(place, LOCK_EX | LOCK_NB) == 0) return true;
+  if (errno == EWOULDBLOCK) return Fail("the upper is in use by another session"), false;
+  return Fail("cannot lock the upper: %s", strerror(errno)), false;
+}
+
 // Becomes the daemon: given descriptors in their places, a namespace of its own, and nothing else of ours.
 [[noreturn]] void BecomeDaemon(int stream, int packets, int arena) {
   const bool root = keeper.fusermount < 0;
   // Above everything given, so that nothing is overwritten before it has been moved.
-  const int spare = kFirstLower + keeper.options.lowers;
+  const int spare = FirstSpare();
   const int folder = fcntl(kFolder, F_DUPFD_CLOEXEC, spare);
   dup2(stream, 3);
   dup2(packets, 4);
   dup2(arena, 5);
   dup2(folder, 6);
   for (int lower = 0; lower < keeper.options.lowers; lower++) fcntl(kFirstLower + lower, F_SETFD, 0);
+  if (keeper.upper >= 0) fcntl(keeper.upper, F_SETFD, 0);
   syscall(SYS_close_range, spare, ~0U, 0);
   if (root && (unshare(CLONE_NEWNS) < 0 ||
                mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) < 0)) {
@@ -505,7 +558,7 @@ bool StartDaemon() {
   keeper.daemon = fork();
   if (keeper.daemon == 0) {
     // Out of the way of the places to be filled.
-    const int spare = kFirstLower + keeper.options.lowers;
+    const int spare = FirstSpare();
     BecomeDaemon(fcntl(streams[1], F_DUPFD, spare), fcntl(packets[1], F_DUPFD, spare),
                  fcntl(arena, F_DUPFD, spare));
   }
@@ -525,7 +578,7 @@ bool StartDaemon() {
   if (keeper.prober > 0) kill(keeper.prober, SIGKILL);
   if (keeper.device >= 0) close(keeper.device);
   while (waitpid(-1, nullptr, 0) > 0 || errno == EINTR) continue;
-  RemoveFolder();
+  if (!keeper.options.attach) RemoveFolder();
   TellLauncher("failed ", keeper.why);
   _exit(1);
 }
@@ -700,6 +753,12 @@ bool Parse(int count, char** arguments) {
     if (strncmp(word, "--name=", 7) == 0) keeper.options.name = value;
     if (strncmp(word, "--fusermount=", 13) == 0) keeper.options.fusermount = value;
     if (strncmp(word, "--lowers=", 9) == 0) keeper.options.lowers = atoi(value);
+    if (strcmp(word, "--upper") == 0) keeper.options.has_upper = true;
+    if (strncmp(word, "--tmpfs=", 8) == 0) {
+      keeper.options.has_upper = true;
+      keeper.options.tmpfs_bytes = strtoull(value, nullptr, 10);
+    }
+    if (strcmp(word, "--attach") == 0) keeper.options.attach = true;
     if (strcmp(word, "--foreground") == 0) keeper.options.foreground = true;
     if (strcmp(word, "--nosuid") == 0) keeper.options.flags |= MS_NOSUID;
     if (strcmp(word, "--nodev") == 0) keeper.options.flags |= MS_NODEV;
@@ -719,10 +778,12 @@ int main(int count, char** arguments) {
   umask(077);
   if (chdir("/") < 0) return 1;
   prctl(PR_SET_NAME, "ostree-ts-keep");
-  for (int given = kLauncher; given < kFirstLower + keeper.options.lowers; given++) {
+  for (int given = kLauncher; given < FirstSpare(); given++) {
     fcntl(given, F_SETFD, FD_CLOEXEC);
   }
-  syscall(SYS_close_range, kFirstLower + keeper.options.lowers, ~0U, 0);
+  syscall(SYS_close_range, FirstSpare(), ~0U, 0);
+  // Held free for the upper, while other files are opened.
+  if (keeper.options.tmpfs_bytes > 0) dup3(kFolder, FirstSpare() - 1, O_CLOEXEC);
 
   sigset_t heeded;
   sigemptyset(&heeded);
@@ -750,6 +811,7 @@ int main(int count, char** arguments) {
   prctl(kIoFlusher, 1, 0, 0, 0);
   mlockall(MCL_CURRENT | MCL_FUTURE | kMlockOnFault);
 
+  if (keeper.options.has_upper && !OpenUpper()) GiveUp();
   if (!StartDaemon()) GiveUp();
   Record("");
   Watch();

@@ -13,8 +13,10 @@ import { CommitLayer } from '../layers/commit.ts';
 import { NotYet } from '../errors.ts';
 import { DirectoryLayer } from '../layers/directory.ts';
 import type { LowerLayer } from '../layers/layer.ts';
-import type { MemoryNode } from '../layers/memory.ts';
 import { MemoryUpper } from '../layers/memory.ts';
+import type { MemoryNode } from '../layers/memory.ts';
+import { DirectoryUpper } from '../layers/overlayfs-dir.ts';
+import type { HostNode } from '../layers/overlayfs-node.ts';
 import type { Native } from '../native.ts';
 import { native, STATISTICS } from '../native.ts';
 import { Overlay } from '../overlay/overlay.ts';
@@ -37,6 +39,14 @@ export type LowerData =
       verify: boolean;
     };
 
+/** Where an upper in overlayfs format is. */
+export interface UpperData {
+  /** Of the directory that holds it and its work directory. */
+  fd: number;
+  /** On disk: it is to be there after a crash of the machine. */
+  isDurable: boolean;
+}
+
 export interface WorkerData {
   /** Topmost first. */
   lowers: LowerData[];
@@ -44,6 +54,8 @@ export interface WorkerData {
   /** An empty memfd. */
   arenaFd: number;
   limitBytes: number;
+  /** Changes are kept in a directory instead of memory. */
+  upper?: UpperData;
   /** An eventfd by which the main thread says that it has asked something. */
   wakeFd: number;
   /** The mount is read-only, so that the kernel refuses changes; nothing is different here. */
@@ -78,7 +90,7 @@ class Worker {
   readonly #port: MessagePort;
   readonly #data: WorkerData;
   readonly #native: Native;
-  readonly #overlay: Overlay<MemoryNode>;
+  readonly #overlay: Overlay<MemoryNode> | Overlay<HostNode>;
   readonly #subject: Subject;
   readonly #control: Control;
   readonly #collect: () => void = collector();
@@ -92,7 +104,10 @@ class Worker {
     this.#native = addon;
     const bottom = data.lowers.length - 1;
     const lowers = data.lowers.map((lower, index) => this.#open(lower, index < bottom));
-    this.#overlay = new Overlay(lowers, new MemoryUpper(addon, data.arenaFd, data.limitBytes));
+    this.#overlay =
+      data.upper === undefined
+        ? new Overlay(lowers, new MemoryUpper(addon, data.arenaFd, data.limitBytes))
+        : new Overlay(lowers, new DirectoryUpper(addon, data.upper.fd, data.upper));
     this.#subject = {
       overlay: this.#overlay,
       problems: () => lowers.flatMap((lower) => lower.problems?.() ?? []),

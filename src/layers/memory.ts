@@ -7,13 +7,13 @@
  */
 import { check, FsError } from '../errors.ts';
 import type { ByteString, Native } from '../native.ts';
-import { Arena } from './arena.ts';
+import { Arena, BLOCK_BYTES } from './arena.ts';
 import { segmentsDiffer } from './bytes.ts';
 import { S_IFDIR, S_IFLNK, S_IFMT } from './layer.ts';
 import type { Attr, Name, Segments } from './layer.ts';
 import { FileContents } from './memory-file.ts';
-import { OWN_COOKIES } from './upper.ts';
-import type { LowerRef, UpperEntry, UpperLayer, UpperUsage } from './upper.ts';
+import { Names } from './names.ts';
+import type { LowerRef, UpperEntry, UpperLayer, UpperSpace, UpperUsage } from './upper.ts';
 
 export const NODE_BYTES = 1024;
 export const ENTRY_BYTES = 64;
@@ -26,30 +26,6 @@ const COPY_BYTES: number = 256 * 1024;
 const FIRST_INO: number = 2 ** 52;
 
 const NO_ORIGIN: readonly LowerRef[] = [];
-
-class MemoryEntry implements UpperEntry<MemoryNode> {
-  readonly name: Name;
-  node: MemoryNode | undefined;
-  readonly cookie: number;
-  readonly covers: boolean;
-  gone = false;
-
-  constructor(name: Name, node: MemoryNode | undefined, cookie: number, covers: boolean) {
-    this.name = name;
-    this.node = node;
-    this.cookie = cookie;
-    this.covers = covers;
-  }
-}
-
-/** A directory's own names. */
-class MemoryDirectory {
-  readonly entries: Map<Name, MemoryEntry> = new Map();
-  /** Entries with a cookie of their own, by cookie; those that are gone are swept out when they are half of it. */
-  order: MemoryEntry[] = [];
-  gone = 0;
-  nextCookie: number = OWN_COOKIES + 1;
-}
 
 export class MemoryNode {
   ino = 0;
@@ -72,7 +48,7 @@ export class MemoryNode {
   /** What the origin occupies, in 512-byte units. */
   originBlocks = 0;
   target: Name | undefined = undefined;
-  directory: MemoryDirectory | undefined = undefined;
+  directory: Names<MemoryNode> | undefined = undefined;
   contents: FileContents | undefined = undefined;
   /** `undefined` while they are still the origin's. */
   xattrs: Map<ByteString, Uint8Array> | undefined = undefined;
@@ -81,6 +57,7 @@ export class MemoryNode {
 }
 
 export class MemoryUpper implements UpperLayer<MemoryNode> {
+  readonly hasDeviceWhiteouts: boolean = false;
   readonly nodeBytes: number = NODE_BYTES;
   readonly #native: Native;
   readonly #arena: Arena;
@@ -90,12 +67,30 @@ export class MemoryUpper implements UpperLayer<MemoryNode> {
   #nextIno = FIRST_INO;
   #bytesWritten = 0;
   readonly #copied: { bytes: number } = { bytes: 0 };
+  readonly #now: Float64Array = new Float64Array(2);
 
   /** @param arenaFd  an empty memfd that nobody else uses. */
   constructor(native: Native, arenaFd: number, limitBytes: number) {
     this.#native = native;
     this.#arena = new Arena(native, arenaFd);
     this.#limit = limitBytes;
+  }
+
+  attach(): undefined {
+    return undefined;
+  }
+
+  /** Nothing is kept beyond the session, so nothing is there at its beginning. */
+  links(): [] {
+    return [];
+  }
+
+  keepLink(): void {
+    // Whoever asks keeps it as long as this layer lives.
+  }
+
+  dropLink(): void {
+    // As above.
   }
 
   require(bytes: number): void {
@@ -124,8 +119,9 @@ export class MemoryUpper implements UpperLayer<MemoryNode> {
     node.target = target;
     const type = attr.mode & S_IFMT;
     node.size = type === S_IFDIR ? 0 : attr.size;
-    if (type === S_IFDIR) node.directory = new MemoryDirectory();
+    if (type === S_IFDIR) node.directory = new Names();
     if (type === S_IFLNK && target !== undefined) node.size = target.length;
+    node.nlink = attr.nlink;
     this.setAttr(node, attr);
     this.#nodes++;
     return node;
@@ -145,30 +141,33 @@ export class MemoryUpper implements UpperLayer<MemoryNode> {
     return node.origin;
   }
 
-  lookup(dir: MemoryNode, name: Name): MemoryEntry | undefined {
+  lookup(dir: MemoryNode, name: Name): UpperEntry<MemoryNode> | undefined {
     return dir.directory?.entries.get(name);
   }
 
-  entries(dir: MemoryNode): Iterable<MemoryEntry> {
+  entries(dir: MemoryNode): Iterable<UpperEntry<MemoryNode>> {
     return dir.directory?.entries.values() ?? [];
   }
 
-  *ownEntries(dir: MemoryNode, cookie: number): Generator<MemoryEntry> {
-    const order = dir.directory?.order ?? [];
-    let low = 0;
-    let high = order.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if ((order[middle]?.cookie ?? 0) <= cookie) low = middle + 1;
-      else high = middle;
-    }
-    for (let i = low; i < order.length; i++) {
-      const entry = order[i];
-      if (entry !== undefined && !entry.gone) yield entry;
-    }
+  ownEntries(dir: MemoryNode, cookie: number): Iterable<UpperEntry<MemoryNode>> {
+    return dir.directory?.after(cookie) ?? [];
+  }
+
+  adopt(dir: MemoryNode, name: Name, node: MemoryNode): void {
+    this.#put(dir, name, node, true, true, true);
   }
 
   put(
+    dir: MemoryNode,
+    name: Name,
+    node: MemoryNode,
+    covers: boolean,
+    mayOverdraw: boolean,
+  ): void {
+    this.#put(dir, name, node, covers, false, mayOverdraw);
+  }
+
+  #put(
     dir: MemoryNode,
     name: Name,
     node: MemoryNode,
@@ -177,40 +176,35 @@ export class MemoryUpper implements UpperLayer<MemoryNode> {
     mayOverdraw: boolean,
   ): void {
     const directory = directoryOf(dir);
-    const before = directory.entries.get(name);
-    if (before?.node !== undefined) {
-      before.node = node;
-      return;
-    }
-    if (before === undefined) this.#charge(this.nameBytes(name), mayOverdraw);
-    const cookie = keepsPlace ? 0 : directory.nextCookie++;
-    const entry = new MemoryEntry(name, node, cookie, before?.covers ?? covers);
-    directory.entries.set(name, entry);
-    if (cookie !== 0) directory.order.push(entry);
+    if (!directory.entries.has(name)) this.#charge(this.nameBytes(name), mayOverdraw);
+    directory.put(name, node, covers, keepsPlace);
+  }
+
+  move(
+    dir: MemoryNode,
+    name: Name,
+    toDir: MemoryNode,
+    toName: Name,
+    covers: boolean,
+    replaces: boolean,
+  ): void {
+    const node = nodeAt(dir, name);
+    this.remove(dir, name, false);
+    this.#put(toDir, toName, node, covers, replaces, true);
+  }
+
+  exchange(dirA: MemoryNode, nameA: Name, dirB: MemoryNode, nameB: Name): void {
+    const a = nodeAt(dirA, nameA);
+    this.#put(dirA, nameA, nodeAt(dirB, nameB), true, true, true);
+    this.#put(dirB, nameB, a, true, true, true);
   }
 
   remove(dir: MemoryNode, name: Name, covers: boolean): void {
     const directory = directoryOf(dir);
-    const before = directory.entries.get(name);
-    if (before === undefined) this.#charge(this.nameBytes(name), true);
-    else this.#drop(directory, before);
-    if (before?.covers ?? covers) {
-      directory.entries.set(name, new MemoryEntry(name, undefined, 0, true));
-    } else {
-      directory.entries.delete(name);
-      this.#used -= this.nameBytes(name);
-    }
-  }
-
-  /** Marks an entry as gone, for readers that are under way, and forgets it when that pays. */
-  #drop(directory: MemoryDirectory, entry: MemoryEntry): void {
-    entry.gone = true;
-    if (entry.cookie === 0) return;
-    directory.gone++;
-    if (directory.gone > 32 && directory.gone * 2 > directory.order.length) {
-      directory.order = directory.order.filter((kept) => !kept.gone);
-      directory.gone = 0;
-    }
+    const isKnown = directory.entries.has(name);
+    if (directory.remove(name, covers)) {
+      if (!isKnown) this.#charge(this.nameBytes(name), true);
+    } else if (isKnown) this.#used -= this.nameBytes(name);
   }
 
   attr(node: MemoryNode, attr: Attr): void {
@@ -236,7 +230,6 @@ export class MemoryUpper implements UpperLayer<MemoryNode> {
 
   setAttr(node: MemoryNode, attr: Attr): void {
     node.mode = attr.mode;
-    node.nlink = attr.nlink;
     node.uid = attr.uid;
     node.gid = attr.gid;
     node.atimeSec = attr.atimeSec;
@@ -245,6 +238,26 @@ export class MemoryUpper implements UpperLayer<MemoryNode> {
     node.mtimeNsec = attr.mtimeNsec;
     node.ctimeSec = attr.ctimeSec;
     node.ctimeNsec = attr.ctimeNsec;
+  }
+
+  nlink(node: MemoryNode): number {
+    return node.nlink;
+  }
+
+  setNlink(node: MemoryNode, nlink: number): void {
+    node.nlink = nlink;
+  }
+
+  modified(node: MemoryNode): void {
+    this.touched(node);
+    node.mtimeSec = node.ctimeSec;
+    node.mtimeNsec = node.ctimeNsec;
+  }
+
+  touched(node: MemoryNode): void {
+    this.#native.now(this.#now, true);
+    node.ctimeSec = this.#now[0] ?? 0;
+    node.ctimeNsec = this.#now[1] ?? 0;
   }
 
   readlink(node: MemoryNode): Name {
@@ -370,6 +383,24 @@ export class MemoryUpper implements UpperLayer<MemoryNode> {
     };
   }
 
+  space(into: UpperSpace): void {
+    const free = Math.max(0, this.#limit - this.#used);
+    into.blockBytes = BLOCK_BYTES;
+    into.blocks = Math.floor(this.#limit / BLOCK_BYTES);
+    into.free = into.available = Math.floor(free / BLOCK_BYTES);
+    into.freeFiles = Math.floor(free / NODE_BYTES);
+    into.files = this.#nodes + into.freeFiles;
+  }
+
+  sync(): void {
+    // Memory has nothing behind it. The kernel still writes pages that were stored into, and reports what that meets.
+    throw new FsError('ENOSYS');
+  }
+
+  close(): void {
+    // The memfd is its giver's.
+  }
+
   /** A regular file's contents, made when they are first changed. */
   #contentsOf(node: MemoryNode): FileContents {
     node.contents ??= new FileContents(
@@ -406,7 +437,13 @@ export class MemoryUpper implements UpperLayer<MemoryNode> {
   }
 }
 
-function directoryOf(node: MemoryNode): MemoryDirectory {
+function directoryOf(node: MemoryNode): Names<MemoryNode> {
   if (node.directory === undefined) throw new FsError('ENOTDIR');
   return node.directory;
+}
+
+function nodeAt(dir: MemoryNode, name: Name): MemoryNode {
+  const node = directoryOf(dir).entries.get(name)?.node;
+  if (node === undefined) throw new FsError('ENOENT');
+  return node;
 }

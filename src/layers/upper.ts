@@ -6,6 +6,7 @@
  */
 import type { ByteString } from '../native.ts';
 import type { Attr, LowerLayer, Name, Segments } from './layer.ts';
+import type { LowerStack } from './stack.ts';
 
 /** A place in a lower layer. */
 export interface LowerRef {
@@ -42,7 +43,28 @@ export interface UpperUsage {
   bytesCopied: number;
 }
 
+/** What statfs(2) says of where the layer is kept. */
+export interface UpperSpace {
+  blockBytes: number;
+  blocks: number;
+  free: number;
+  available: number;
+  files: number;
+  freeFiles: number;
+}
+
 export interface UpperLayer<Node extends object> {
+  /** A whiteout is kept as a 0:0 character device, so that no program can have such a device. */
+  readonly hasDeviceWhiteouts: boolean;
+
+  /** Told of the lowers once, before anything else. @returns the root, unless it has yet to be made. */
+  attach(lowers: LowerStack): Node | undefined;
+
+  // Lower files with several links: what stands for each, by its number, so that every name leads there.
+  links(): Iterable<readonly [number: number, node: Node]>;
+  keepLink(number: number, node: Node): void;
+  dropLink(number: number, node: Node): void;
+
   /** Refuses now what could not be charged later. @throws FsError ENOSPC. */
   require(bytes: number): void;
   /** What a new node, and a name of this length, will cost. */
@@ -66,35 +88,53 @@ export interface UpperLayer<Node extends object> {
   ): Node;
   free(node: Node): void;
 
+  /** What the lowers have behind a directory, or what a file was copied up from, as far as that is known. */
   origin(node: Node): readonly LowerRef[];
 
-  // Directories.
+  // Directories. Each change is one step: whatever happens, a name means what it did before or what it does after.
   lookup(dir: Node, name: Name): UpperEntry<Node> | undefined;
   /** Everything, whiteouts too. */
   entries(dir: Node): Iterable<UpperEntry<Node>>;
   /** Entries with a cookie of their own above `cookie`, in the order of their cookies; more may be added meanwhile. */
   ownEntries(dir: Node, cookie: number): Iterable<UpperEntry<Node>>;
+  /** Gives a copy-up the name of what it is a copy of, which has no entry yet: nothing that can be seen changes. */
+  adopt(dir: Node, name: Name, node: Node): void;
   /**
-   * Gives `node` a name, in place of whatever entry was there. A name that could be seen before keeps its cookie.
+   * Gives `node` a name that could not be seen.
    *
-   * @param covers  a lower entry of this name exists; only asked when there is no entry yet.
-   * @param keepsPlace  that lower entry could be seen until now.
+   * @param covers  a lower entry of this name exists.
    */
-  put(
+  put(dir: Node, name: Name, node: Node, covers: boolean, mayOverdraw: boolean): void;
+  /**
+   * Moves an entry to another name, in place of what was there. A name that could be seen keeps its cookie; a whiteout
+   * stays where a lower entry was covered.
+   *
+   * @param covers  a lower entry of the new name exists; only asked when there is no entry.
+   * @param replaces  the new name could be seen.
+   */
+  move(
     dir: Node,
     name: Name,
-    node: Node,
+    toDir: Node,
+    toName: Name,
     covers: boolean,
-    keepsPlace: boolean,
-    mayOverdraw: boolean,
+    replaces: boolean,
   ): void;
+  /** Exchanges two entries. */
+  exchange(dirA: Node, nameA: Name, dirB: Node, nameB: Name): void;
   /** Takes a name out; a whiteout stays if it covers a lower entry. `covers` tells it for names without an entry. */
   remove(dir: Node, name: Name, covers: boolean): void;
 
   // Attributes.
   attr(node: Node, attr: Attr): void;
-  /** Stores mode, nlink, uid, gid and times. */
+  /** Stores mode, uid, gid and times. */
   setAttr(node: Node, attr: Attr): void;
+  nlink(node: Node): number;
+  setNlink(node: Node, nlink: number): void;
+  /** The contents, or a directory's names, have changed: mtime and ctime are now. */
+  modified(node: Node): void;
+  /** Something about the node has changed: ctime is now. */
+  touched(node: Node): void;
   readlink(node: Node): Name;
   getxattr(node: Node, name: ByteString): Uint8Array | undefined;
   listxattr(node: Node): ByteString[];
@@ -122,4 +162,10 @@ export interface UpperLayer<Node extends object> {
   /** The clock of times: CLOCK_REALTIME into out[0] (s) and out[1] (ns). */
   now(out: Float64Array): void;
   usage(): UpperUsage;
+  space(into: UpperSpace): void;
+
+  /** Makes a file durable, with the names that lead to it; `undefined` is one that only the lowers have. @throws FsError
+   *  ENOSYS where nothing can be. */
+  sync(node: Node | undefined, dataOnly: boolean): void;
+  close(): void;
 }

@@ -89,11 +89,8 @@ export function markModified<Node extends object>(
   caller: Caller,
 ): void {
   dropCapability(tree, inode, node);
-  tree.update(node, (attr) => {
-    attr.mtimeSec = attr.ctimeSec;
-    attr.mtimeNsec = attr.ctimeNsec;
-    if (mustClearPrivileges) clearPrivileges(attr, caller);
-  });
+  tree.upper.modified(node);
+  if (mustClearPrivileges) tree.update(node, (attr) => clearPrivileges(attr, caller));
 }
 
 /**

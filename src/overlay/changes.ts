@@ -65,7 +65,7 @@ class ChangeWalk<Node extends object> {
       if (dir.upper === undefined) return [];
       return Array.from(this.#tree.upper.entries(dir.upper), ({ name }) => name);
     }
-    const before = base.length === 0 ? [] : this.#tree.mergeLowers(base).names;
+    const before = base.length === 0 ? [] : this.#tree.stack.entries(base).names;
     return new Set([...this.#listing.names(dir), ...before]);
   }
 
@@ -73,7 +73,7 @@ class ChangeWalk<Node extends object> {
     const attr = new Attr();
     const inode = this.#tree.find(dir, name, attr);
     const baseAttr = new Attr();
-    const refs = this.#tree.findLowers(base, name, baseAttr);
+    const refs = this.#tree.stack.find(base, name, baseAttr);
     const here = `${path}/${name}`;
     if (refs !== undefined) baseAttr.nlink = 1;
     const before = refs === undefined ? undefined : { refs, attr: baseAttr };
@@ -191,7 +191,8 @@ class ChangeWalk<Node extends object> {
       if (attr.nlink <= 1) continue;
       const refs = this.#tree.upper.origin(node);
       const [ref] = refs;
-      if (ref === undefined) continue;
+      // What it was copied from is not known, after a start on what another left.
+      if (ref === undefined) return true;
       ref.layer.attr(ref.node, before);
       const file = { upper: node, lowers: [], type: attr.mode & S_IFMT };
       if (this.#differs(file, attr, { refs, attr: before })) return true;

@@ -21,7 +21,7 @@ export function checkFree<Node extends object>(
   const entry = dir.upper === undefined ? undefined : tree.upper.lookup(dir.upper, name);
   if (entry?.node !== undefined) throw new FsError('EEXIST');
   if (entry !== undefined) return entry.covers;
-  if (tree.findLowers(dir.lowers, name, fresh) !== undefined) throw new FsError('EEXIST');
+  if (tree.stack.find(dir.lowers, name, fresh) !== undefined) throw new FsError('EEXIST');
   return false;
 }
 

@@ -16,7 +16,7 @@ import {
   Segments,
 } from '../layers/layer.ts';
 import type { LowerLayer, Name } from '../layers/layer.ts';
-import type { UpperLayer } from '../layers/upper.ts';
+import type { UpperLayer, UpperSpace } from '../layers/upper.ts';
 import { changeAttributes, markModified } from './attributes.ts';
 import { changes } from './changes.ts';
 import type { Change } from './changes.ts';
@@ -43,9 +43,6 @@ import { Tree } from './tree.ts';
 import { checkXattrName, removeXattr, setXattr } from './xattr.ts';
 
 const NAME_MAX = 255;
-const STATFS_BLOCK = 4096;
-/** What statfs says of free files: one for every so many free bytes. */
-const BYTES_PER_FILE = 1024;
 
 export interface Usage {
   /** Bytes, by the upper's formula. */
@@ -65,6 +62,14 @@ export class Overlay<Node extends object = object> implements Filesystem {
   readonly #lowers: readonly LowerLayer<object>[];
   readonly #attr: Attr = new Attr();
   readonly #segments: Segments = new Segments();
+  readonly #space: UpperSpace = {
+    blockBytes: 0,
+    blocks: 0,
+    free: 0,
+    available: 0,
+    files: 0,
+    freeFiles: 0,
+  };
 
   /** @param lowers  topmost first. */
   constructor(lowers: readonly LowerLayer<object>[], upper: UpperLayer<Node>) {
@@ -127,6 +132,7 @@ export class Overlay<Node extends object = object> implements Filesystem {
   ): void {
     const type = mode & S_IFMT;
     const isDevice = type === S_IFCHR || type === S_IFBLK;
+    if (type === S_IFCHR && rdevMajor === 0 && rdevMinor === 0) this.#checkWhiteout();
     const typed = type === 0 ? mode | S_IFREG : mode;
     this.#attr.rdevMajor = isDevice ? rdevMajor : 0;
     this.#attr.rdevMinor = isDevice ? rdevMinor : 0;
@@ -158,9 +164,7 @@ export class Overlay<Node extends object = object> implements Filesystem {
   tmpfile(parent: number, mode: number, umask: number, caller: Caller, entry: Entry): void {
     const dir = this.#liveDirectory(parent);
     const node = createNode(this.#tree, dir, S_IFREG | (mode & 0o7777), umask, caller, undefined);
-    this.#tree.update(node, (attr) => {
-      attr.nlink = 0;
-    });
+    this.#tree.upper.setNlink(node, 0);
     const inode = this.#tree.table.add(S_IFREG, [], node, undefined, '', 0);
     this.#hand(inode, entry);
   }
@@ -203,10 +207,9 @@ export class Overlay<Node extends object = object> implements Filesystem {
     const covers = checkFree(this.#tree, dir, newName);
     const dirNode = this.#tree.copyUp(dir);
     const node = this.#tree.copyUp(inode);
-    this.#tree.upper.put(dirNode, newName, node, covers, false, false);
-    this.#tree.update(node, (attr) => {
-      attr.nlink++;
-    });
+    this.#tree.upper.put(dirNode, newName, node, covers, false);
+    this.#tree.upper.setNlink(node, this.#tree.upper.nlink(node) + 1);
+    this.#tree.upper.touched(node);
     this.#tree.touchDirectory(dirNode, 0);
     if (inode.parent === undefined) this.#tree.table.place(inode, dir, newName);
     this.#hand(inode, entry);
@@ -287,20 +290,19 @@ export class Overlay<Node extends object = object> implements Filesystem {
     return count;
   }
 
-  fsync(): void {
-    // Memory has nothing behind it. The kernel still writes pages that were stored into, and reports what that meets.
-    throw new FsError('ENOSYS');
+  fsync(ino: number, dataOnly: boolean): void {
+    const { upper } = this.#tree.inode(ino);
+    this.#tree.upper.sync(upper, dataOnly);
   }
 
   statfs(stat: StatFs): void {
-    const { used, limit, nodes } = this.#tree.upper.usage();
-    const free = Math.max(0, limit - used);
-    stat.bsize = STATFS_BLOCK;
-    stat.blocks = Math.floor(limit / STATFS_BLOCK);
-    stat.bfree = Math.floor(free / STATFS_BLOCK);
-    stat.bavail = stat.bfree;
-    stat.ffree = Math.floor(free / BYTES_PER_FILE);
-    stat.files = nodes + stat.ffree;
+    this.#tree.upper.space(this.#space);
+    stat.bsize = this.#space.blockBytes;
+    stat.blocks = this.#space.blocks;
+    stat.bfree = this.#space.free;
+    stat.bavail = this.#space.available;
+    stat.ffree = this.#space.freeFiles;
+    stat.files = this.#space.files;
     stat.namelen = NAME_MAX;
   }
 
@@ -342,6 +344,7 @@ export class Overlay<Node extends object = object> implements Filesystem {
 
   close(): void {
     for (const layer of this.#lowers) layer.close();
+    this.#tree.upper.close();
   }
 
   /** What the session has changed, sorted by path. */
@@ -370,9 +373,19 @@ export class Overlay<Node extends object = object> implements Filesystem {
     const dirNode = this.#tree.copyUp(dir);
     upper.require(upper.nameBytes(name));
     const node = createNode(this.#tree, dir, mode, umask, caller, target, device);
-    upper.put(dirNode, name, node, covers, false, true);
+    try {
+      upper.put(dirNode, name, node, covers, true);
+    } catch (error) {
+      upper.free(node);
+      throw error;
+    }
     this.#tree.touchDirectory(dirNode, (mode & S_IFMT) === S_IFDIR ? 1 : 0);
     this.#hand(this.#tree.table.add(mode & S_IFMT, [], node, dir, name, 0), entry);
+  }
+
+  /** @throws FsError EPERM where a 0:0 device would be taken for a whiteout. */
+  #checkWhiteout(): void {
+    if (this.#tree.upper.hasDeviceWhiteouts) throw new FsError('EPERM');
   }
 
   /** Takes a name out of a directory, with one link of what it named. */
@@ -383,9 +396,7 @@ export class Overlay<Node extends object = object> implements Filesystem {
     const dirNode = this.#tree.copyUp(dir, true);
     const node = this.#tree.raise(inode, true);
     upper.remove(dirNode, name, covers);
-    this.#tree.update(node, (attr) => {
-      attr.nlink = isDirectory ? 0 : attr.nlink - 1;
-    });
+    this.#tree.unlinked(node, isDirectory);
     this.#tree.touchDirectory(dirNode, isDirectory ? -1 : 0);
     if (inode.parent === dir && inode.name === name) this.#tree.table.displace(inode);
     this.#tree.table.settle(inode);

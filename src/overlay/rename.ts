@@ -32,6 +32,10 @@ export function rename<Node extends object>(
   if ((flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT)) !== 0) {
     throw new FsError('EINVAL');
   }
+  // The device it leaves would be taken for a whiteout.
+  if ((flags & RENAME_WHITEOUT) !== 0 && tree.upper.hasDeviceWhiteouts) {
+    throw new FsError('EINVAL');
+  }
   const moved = tree.find(from.dir, from.name, scratch);
   if (moved === undefined) throw new FsError('ENOENT');
   const target = tree.find(to.dir, to.name, scratch);
@@ -81,27 +85,23 @@ function move<Node extends object>(
     whiteout === undefined
       ? undefined
       : createNode(tree, from.dir, S_IFCHR, 0, whiteout, undefined);
-  const movedNode = tree.raise(moved, true);
-  const fromCovers = tree.covers(from.dir, from.name, true);
+  const movedNode = tree.copyUpAt(from.dir, from.name, moved);
+  const targetNode = target === undefined ? undefined : tree.raise(target, true);
   const toCovers = tree.covers(to.dir, to.name, target !== undefined);
-  if (target !== undefined) {
-    const targetNode = tree.raise(target, true);
+  upper.move(fromNode, from.name, toNode, to.name, toCovers, target !== undefined);
+  if (target !== undefined && targetNode !== undefined) {
     const isDirectory = target.type === S_IFDIR;
-    tree.update(targetNode, (attr) => {
-      attr.nlink = isDirectory ? 0 : attr.nlink - 1;
-    });
+    tree.unlinked(targetNode, isDirectory);
     if (isDirectory) tree.touchDirectory(toNode, -1);
     if (isAt(target, to)) tree.table.displace(target);
   }
-  upper.remove(fromNode, from.name, fromCovers);
-  upper.put(toNode, to.name, movedNode, toCovers, target !== undefined, true);
   const wasHere = isAt(moved, from) || moved.parent === undefined;
   if (wasHere) tree.table.place(moved, to.dir, to.name);
   const changedParent = moved.type === S_IFDIR && from.dir !== to.dir ? 1 : 0;
   tree.touchDirectory(fromNode, -changedParent);
   tree.touchDirectory(toNode, changedParent);
-  tree.update(movedNode, () => undefined);
-  if (left !== undefined) upper.put(fromNode, from.name, left, false, false, true);
+  upper.touched(movedNode);
+  if (left !== undefined) upper.put(fromNode, from.name, left, false, true);
 }
 
 function exchange<Node extends object>(
@@ -115,16 +115,13 @@ function exchange<Node extends object>(
   const dirA = tree.copyUp(a.dir);
   const dirB = tree.copyUp(b.dir);
   upper.require(2 * upper.nodeBytes + upper.nameBytes(a.name) + upper.nameBytes(b.name));
-  const nodeA = tree.raise(inodeA, true);
-  const nodeB = tree.raise(inodeB, true);
-  const coversA = tree.covers(a.dir, a.name, true);
-  const coversB = tree.covers(b.dir, b.name, true);
+  const nodeA = tree.copyUpAt(a.dir, a.name, inodeA);
+  const nodeB = tree.copyUpAt(b.dir, b.name, inodeB);
+  upper.exchange(dirA, a.name, dirB, b.name);
   const wasA = isAt(inodeA, a);
   const wasB = isAt(inodeB, b);
   if (wasA) tree.table.displace(inodeA);
   if (wasB) tree.table.displace(inodeB);
-  upper.put(dirA, a.name, nodeB, coversA, true, true);
-  upper.put(dirB, b.name, nodeA, coversB, true, true);
   if (wasA) tree.table.place(inodeA, b.dir, b.name);
   if (wasB) tree.table.place(inodeB, a.dir, a.name);
   const isDirA = inodeA.type === S_IFDIR ? 1 : 0;
@@ -132,8 +129,8 @@ function exchange<Node extends object>(
   const gained = a.dir === b.dir ? 0 : isDirB - isDirA;
   tree.touchDirectory(dirA, gained);
   tree.touchDirectory(dirB, -gained);
-  tree.update(nodeA, () => undefined);
-  tree.update(nodeB, () => undefined);
+  upper.touched(nodeA);
+  upper.touched(nodeB);
 }
 
 /** Whether this is the place that the inode is found by. */

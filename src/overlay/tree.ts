@@ -3,13 +3,13 @@
  */
 import { LRUCache } from 'lru-cache';
 import { FsError } from '../errors.ts';
-import { Attr, S_IFCHR, S_IFDIR, S_IFMT } from '../layers/layer.ts';
+import { Attr, S_IFDIR, S_IFMT } from '../layers/layer.ts';
 import type { Entries, LowerLayer, Name } from '../layers/layer.ts';
+import { LowerStack } from '../layers/stack.ts';
 import type { LowerRef, UpperLayer } from '../layers/upper.ts';
 import { InodeTable } from './inode.ts';
 import type { Inode } from './inode.ts';
 
-const DT_CHR = 2;
 const DT_DIR = 4;
 
 /** Names of lower directories that are kept between requests. */
@@ -19,7 +19,7 @@ export class Tree<Node extends object> {
   readonly upper: UpperLayer<Node>;
   readonly table: InodeTable<Node>;
   readonly root: Inode<Node>;
-  readonly #bottom: LowerLayer<object> | undefined;
+  readonly stack: LowerStack;
   /** Upper nodes of lower files with several links, by their number: every name of the file leads here. */
   readonly #links: Map<number, Node> = new Map();
   readonly #entries: LRUCache<Inode<Node>, Entries> = new LRUCache({
@@ -27,20 +27,17 @@ export class Tree<Node extends object> {
     sizeCalculation: ({ names }) => names.length + 16,
   });
   readonly #attr: Attr = new Attr();
-  readonly #below: Attr = new Attr();
   readonly #now: Float64Array = new Float64Array(2);
 
   /** @param lowers  topmost first. */
   constructor(lowers: readonly LowerLayer<object>[], upper: UpperLayer<Node>) {
     this.upper = upper;
-    this.#bottom = lowers.at(-1);
+    this.stack = new LowerStack(lowers);
     this.table = new InodeTable((inode) => this.#dropped(inode));
-    const refs: LowerRef[] = [];
-    for (const layer of lowers) {
-      refs.push({ layer, node: layer.root });
-      if (layer.isOpaque(layer.root)) break;
-    }
-    this.root = this.table.add(S_IFDIR, refs, undefined, undefined, '', 0);
+    const root = upper.attach(this.stack);
+    const refs = root === undefined ? this.stack.roots : upper.origin(root);
+    this.root = this.table.add(S_IFDIR, refs, root, undefined, '', 0);
+    for (const [number, node] of upper.links()) this.#links.set(number, node);
   }
 
   /** The inode of a handle. @throws FsError ESTALE. */
@@ -95,35 +92,8 @@ export class Tree<Node extends object> {
           : this.#upperInode(parent, name, entry.node, attr);
       }
     }
-    const lowers = this.findLowers(parent.lowers, name, attr);
+    const lowers = this.stack.find(parent.lowers, name, attr);
     return lowers === undefined ? undefined : this.lowerInode(parent, name, lowers, attr);
-  }
-
-  /** What the lowers have under a name, with the attributes of the topmost. */
-  findLowers(parents: readonly LowerRef[], name: Name, attr: Attr): LowerRef[] | undefined {
-    const found: LowerRef[] = [];
-    for (const { layer, node } of parents) {
-      const into = found.length === 0 ? attr : this.#below;
-      const child = layer.lookup(node, name, into);
-      if (child === undefined) continue;
-      if (this.isLowerWhiteout(layer, into)) break;
-      const isDirectory = (into.mode & S_IFMT) === S_IFDIR;
-      if (found.length > 0 && !isDirectory) break;
-      found.push({ layer, node: child });
-      if (!isDirectory || layer.isOpaque(child)) break;
-    }
-    if (found.length === 0) return undefined;
-    return found;
-  }
-
-  /** A 0:0 device hides what is below it; in the bottom layer it is a device like any other. */
-  isLowerWhiteout(layer: LowerLayer<object>, attr: Attr): boolean {
-    return (
-      layer !== this.#bottom &&
-      (attr.mode & S_IFMT) === S_IFCHR &&
-      attr.rdevMajor === 0 &&
-      attr.rdevMinor === 0
-    );
   }
 
   /** The inode of a name that has no upper entry; `attr` are the lower's, and become the file's. */
@@ -184,19 +154,48 @@ export class Tree<Node extends object> {
     if (!mayOverdraw) {
       this.upper.require(this.upper.nodeBytes + this.upper.nameBytes(inode.name));
     }
-    const node = this.raise(inode, mayOverdraw);
-    if (directory !== undefined) this.upper.put(directory, inode.name, node, true, true, true);
+    const node = this.#make(inode, mayOverdraw);
+    if (directory !== undefined) this.#adopt(directory, inode.name, node);
+    this.#raised(inode, node);
     return node;
+  }
+
+  /** As `copyUp`, and gives the upper node this name of the inode as well, if it has it in the lowers only. */
+  copyUpAt(dir: Inode<Node>, name: Name, inode: Inode<Node>): Node {
+    const directory = this.copyUp(dir);
+    const node = this.copyUp(inode);
+    if (this.upper.lookup(directory, name) === undefined) this.#adopt(directory, name, node, false);
+    return node;
+  }
+
+  /** @param isNew  the node has no other name, and goes when it cannot have this one. */
+  #adopt(directory: Node, name: Name, node: Node, isNew: boolean): void {
+    try {
+      this.upper.adopt(directory, name, node);
+    } catch (error) {
+      if (isNew) this.upper.free(node);
+      throw error;
+    }
   }
 
   /** Gives an inode an upper node without a name, or the one it has. */
   raise(inode: Inode<Node>, mayOverdraw: boolean): Node {
     if (inode.upper !== undefined) return inode.upper;
-    this.attr(inode, this.#attr);
-    const node = this.upper.make(this.#attr, inode.lowers, undefined, mayOverdraw);
-    this.table.raise(inode, node);
-    if (inode.linkIno !== 0) this.#links.set(inode.linkIno, node);
+    const node = this.#make(inode, mayOverdraw);
+    this.#raised(inode, node);
     return node;
+  }
+
+  #make(inode: Inode<Node>, mayOverdraw: boolean): Node {
+    this.attr(inode, this.#attr);
+    return this.upper.make(this.#attr, inode.lowers, undefined, mayOverdraw);
+  }
+
+  #raised(inode: Inode<Node>, node: Node): void {
+    this.table.raise(inode, node);
+    if (inode.linkIno === 0) return;
+    this.#links.set(inode.linkIno, node);
+    this.upper.keepLink(inode.linkIno, node);
   }
 
   /** Changes attributes of an upper node; `change` sees the old ones, with the time now in ctime. */
@@ -212,28 +211,32 @@ export class Tree<Node extends object> {
 
   /** Names have come or gone in a directory: its times, and its links when a subdirectory did. */
   touchDirectory(node: Node, subdirectories: number): void {
-    this.update(node, (attr) => {
-      attr.mtimeSec = attr.ctimeSec;
-      attr.mtimeNsec = attr.ctimeNsec;
-      // A file system that does not count subdirectories says 1.
-      if (attr.nlink > 1) attr.nlink += subdirectories;
-    });
+    this.upper.modified(node);
+    if (subdirectories === 0) return;
+    const nlink = this.upper.nlink(node);
+    // A file system that does not count subdirectories says 1.
+    if (nlink > 1) this.upper.setNlink(node, nlink + subdirectories);
+  }
+
+  /** A name of a node has gone: its links and its times. */
+  unlinked(node: Node, isDirectory: boolean): void {
+    this.upper.setNlink(node, isDirectory ? 0 : this.upper.nlink(node) - 1);
+    this.upper.touched(node);
   }
 
   /** Whether a directory that still exists was asked for; the root always does. */
   isRemoved(inode: Inode<Node>): boolean {
-    if (inode.upper === undefined) return false;
-    this.upper.attr(inode.upper, this.#attr);
-    return this.#attr.nlink === 0;
+    return inode.upper !== undefined && this.upper.nlink(inode.upper) === 0;
   }
 
   /** Nobody knows the inode any more: an upper node without a name goes with it. */
   #dropped(inode: Inode<Node>): void {
     if (inode.type === S_IFDIR) this.#entries.delete(inode);
-    if (inode.upper === undefined) return;
-    this.upper.attr(inode.upper, this.#attr);
-    if (this.#attr.nlink > 0) return;
-    if (inode.linkIno !== 0) this.#links.delete(inode.linkIno);
+    if (inode.upper === undefined || this.upper.nlink(inode.upper) > 0) return;
+    if (inode.linkIno !== 0) {
+      this.#links.delete(inode.linkIno);
+      this.upper.dropLink(inode.linkIno, inode.upper);
+    }
     this.upper.free(inode.upper);
   }
 
@@ -248,38 +251,8 @@ export class Tree<Node extends object> {
   lowerEntries(dir: Inode<Node>): Entries {
     const cached = this.#entries.get(dir);
     if (cached !== undefined) return cached;
-    const entries = this.mergeLowers(dir.lowers);
+    const entries = this.stack.entries(dir.lowers);
     this.#entries.set(dir, entries);
     return entries;
-  }
-
-  /** What several directories hold together, topmost first. */
-  mergeLowers(refs: readonly LowerRef[]): Entries {
-    const [top] = refs;
-    if (refs.length === 1 && top !== undefined) return top.layer.entries(top.node);
-    const merged: Name[] = [];
-    const mergedTypes: number[] = [];
-    const mergedInos: number[] = [];
-    const seen = new Set<Name>();
-    for (const { layer, node } of refs) {
-      const { names, types, inos } = layer.entries(node);
-      for (const [i, name] of names.entries()) {
-        if (seen.has(name)) continue;
-        seen.add(name);
-        const type = types[i] ?? 0;
-        if (type === DT_CHR) {
-          layer.lookup(node, name, this.#below);
-          if (this.isLowerWhiteout(layer, this.#below)) continue;
-        }
-        merged.push(name);
-        mergedTypes.push(type);
-        mergedInos.push(inos[i] ?? 0);
-      }
-    }
-    return {
-      names: merged,
-      types: Uint8Array.from(mergedTypes),
-      inos: Float64Array.from(mergedInos),
-    };
   }
 }

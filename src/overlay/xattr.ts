@@ -40,7 +40,7 @@ export function setXattr<Node extends object>(
   }
   tree.upper.setxattr(node, name, value);
   if (name === CAPABILITY) inode.hasNoCapability = false;
-  tree.update(node, () => undefined);
+  tree.upper.touched(node);
 }
 
 function setAcl<Node extends object>(
@@ -58,12 +58,12 @@ function setAcl<Node extends object>(
     if (entries.length === 0) tree.upper.removexattr(node, name);
     else tree.upper.setxattr(node, name, value);
     inode.defaultAcl = undefined;
-    tree.update(node, () => undefined);
+    tree.upper.touched(node);
     return;
   }
   if (entries.length === 0) {
     tree.upper.removexattr(node, name);
-    tree.update(node, () => undefined);
+    tree.upper.touched(node);
     return;
   }
   const { bits, minimal } = modeOfAcl(entries);
@@ -89,5 +89,5 @@ export function removeXattr<Node extends object>(
   }
   tree.upper.removexattr(node, name);
   if (name === ACL_DEFAULT) inode.defaultAcl = undefined;
-  tree.update(node, () => undefined);
+  tree.upper.touched(node);
 }

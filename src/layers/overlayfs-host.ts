@@ -1,0 +1,254 @@
+/**
+ * The host's side of a directory upper: where its nodes are, and fds of them, which are a cache. Everything is reached
+ * by a name in a directory that is open, and symlinks are never followed.
+ */
+import { constants } from 'node:fs';
+import { LRUCache } from 'lru-cache';
+import { check, FsError } from '../errors.ts';
+import { STAT, STAT_FIELDS } from '../native.ts';
+import type { ByteString, Listing, Native } from '../native.ts';
+import type { Attr, Name } from './layer.ts';
+import { HostNode } from './overlayfs-node.ts';
+
+const O_PATH = 0o10000000;
+const O_NOATIME = 0o1000000;
+const AT_EMPTY_PATH = 0x1000;
+const AT_REMOVEDIR = 0x200;
+const ENODATA = 61;
+const EOPNOTSUPP = 95;
+
+const OPEN_DIRECTORIES_MAX = 2048;
+const OPEN_FILES_MAX = 1024;
+
+export const RENAME_NOREPLACE = 1;
+export const RENAME_EXCHANGE = 2;
+export const RENAME_WHITEOUT = 4;
+
+export class Host {
+  readonly native: Native;
+  /** The upper's root directory, the work directory, and where links of lower files are kept: their own fds. */
+  readonly #fixed: ReadonlyMap<HostNode, number>;
+  readonly #work: HostNode;
+  readonly #stat: Float64Array = new Float64Array(STAT_FIELDS);
+  readonly #directories: LRUCache<HostNode, number>;
+  readonly #files: LRUCache<HostNode, number>;
+  #nextWork = 1;
+
+  /** @param fixed  directories whose fds stay open; closed with this. */
+  constructor(native: Native, fixed: ReadonlyMap<HostNode, number>, work: HostNode) {
+    this.native = native;
+    this.#fixed = fixed;
+    this.#work = work;
+    const dispose = (fd: number): void => void native.close(fd);
+    this.#directories = new LRUCache({ max: OPEN_DIRECTORIES_MAX, dispose });
+    this.#files = new LRUCache({ max: OPEN_FILES_MAX, dispose });
+  }
+
+  close(): void {
+    this.#files.clear();
+    this.#directories.clear();
+    for (const fd of this.#fixed.values()) this.native.close(fd);
+  }
+
+  /** A name for the work directory that nobody has. */
+  workName(): Name {
+    return `#${(this.#nextWork++).toString(36)}`;
+  }
+
+  /** An O_PATH fd of a directory, cached. */
+  directory(node: HostNode | undefined): number {
+    if (node === undefined) throw new FsError('ESTALE');
+    const known = this.#fixed.get(node) ?? this.#directories.get(node);
+    if (known !== undefined) return known;
+    const flags = O_PATH | constants.O_DIRECTORY;
+    const fd = check(this.native.openBeneath(this.directory(node.dir), node.name, flags, 0));
+    this.#directories.set(node, fd);
+    return fd;
+  }
+
+  /** An fd of a regular file, for reading and writing, cached. */
+  file(node: HostNode): number {
+    const known = this.#files.get(node);
+    if (known !== undefined) return known;
+    const flags = constants.O_RDWR | constants.O_NONBLOCK | O_NOATIME;
+    const fd = check(this.native.openBeneath(this.directory(node.dir), node.name, flags, 0));
+    this.#files.set(node, fd);
+    return fd;
+  }
+
+  /** Lets go of the fds of a node. */
+  forget(node: HostNode): void {
+    this.#files.delete(node);
+    this.#directories.delete(node);
+  }
+
+  /** Where a node is: the fd of the directory it is in and its name there, '' for a fixed directory itself. */
+  at(node: HostNode): number {
+    return this.#fixed.get(node) ?? this.directory(node.dir);
+  }
+
+  list(node: HostNode): Listing {
+    const fd = check(
+      this.native.openBeneath(this.directory(node), '.', constants.O_DIRECTORY, 0),
+    );
+    const listing = this.native.listDirectory(fd);
+    this.native.close(fd);
+    if (typeof listing !== 'number') return listing;
+    check(listing);
+    throw new FsError('EIO');
+  }
+
+  stat(node: HostNode): Float64Array {
+    const open = this.#fixed.get(node) ?? this.#directories.get(node) ?? this.#files.get(node);
+    check(
+      open === undefined
+        ? this.native.statx(this.directory(node.dir), node.name, 0, this.#stat)
+        : this.native.statx(open, '', AT_EMPTY_PATH, this.#stat),
+    );
+    return this.#stat;
+  }
+
+  /** Makes an empty object of these attributes in the work directory, and places the node there. */
+  create(node: HostNode, attr: Attr, target: Name | undefined): void {
+    const { native } = this;
+    const work = this.directory(this.#work);
+    const name = this.workName();
+    const mode = attr.mode & 0o7777;
+    if (target !== undefined) check(native.symlinkat(target, work, name));
+    else if (node.isDirectory) check(native.mkdirat(work, name, mode));
+    else if (node.type === constants.S_IFREG) {
+      const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NONBLOCK;
+      this.#files.set(node, check(native.openBeneath(work, name, flags, mode)));
+      node.size = 0;
+    } else check(native.mknodat(work, name, attr.mode, attr.rdevMajor, attr.rdevMinor));
+    node.place(this.#work, name);
+    try {
+      check(native.fchownat(work, name, attr.uid, attr.gid));
+      if (target === undefined) check(native.fchmodat(work, name, mode));
+    } catch (error) {
+      this.destroy(node);
+      throw error;
+    }
+  }
+
+  /** Removes a node from the work directory; what fails is left for the next start. */
+  destroy(node: HostNode): void {
+    const { dir, name } = node;
+    this.forget(node);
+    if (dir !== this.#work) return;
+    this.discard(this.directory(dir), name, node.isDirectory);
+    node.displace(dir, name);
+  }
+
+  /** Removes a name; a directory with whatever is in it, which is whiteouts or what was left behind. */
+  discard(fd: number, name: Name, isDirectory: boolean): void {
+    if (!isDirectory) {
+      this.native.unlinkat(fd, name, 0);
+      return;
+    }
+    if (this.native.unlinkat(fd, name, AT_REMOVEDIR) === 0) return;
+    const inner = this.native.openBeneath(fd, name, constants.O_DIRECTORY, 0);
+    if (inner < 0) return;
+    const listing = this.native.listDirectory(inner);
+    if (typeof listing !== 'number') {
+      for (const [i, child] of listing.names.entries()) {
+        this.discard(inner, child, listing.types[i] === 4);
+      }
+    }
+    this.native.close(inner);
+    this.native.unlinkat(fd, name, AT_REMOVEDIR);
+  }
+
+  rename(dir: HostNode, name: Name, toDir: HostNode, toName: Name, flags: number): void {
+    check(
+      this.native.renameat2(this.directory(dir), name, this.directory(toDir), toName, flags),
+    );
+  }
+
+  /** Gives a node one more name. */
+  link(node: HostNode, dir: HostNode, name: Name): void {
+    check(this.native.linkat(this.at(node), node.name, this.directory(dir), name, 0));
+  }
+
+  /** Makes a directory's names durable. */
+  sync(dir: HostNode): void {
+    const fd = check(this.native.openBeneath(this.directory(dir), '.', constants.O_DIRECTORY, 0));
+    const result = this.native.fsync(fd, false);
+    this.native.close(fd);
+    check(result);
+  }
+
+  whiteout(dir: HostNode, name: Name): void {
+    check(this.native.mknodat(this.directory(dir), name, constants.S_IFCHR, 0, 0));
+  }
+
+  times(node: HostNode, attr: Attr): void {
+    check(
+      this.native.utimensat(
+        this.at(node),
+        node.name,
+        attr.atimeSec,
+        attr.atimeNsec,
+        attr.mtimeSec,
+        attr.mtimeNsec,
+      ),
+    );
+  }
+
+  /** Puts back the times that statx(2) told, after a change that is none to programs. */
+  keepTimes(node: HostNode, stat: Float64Array): void {
+    check(
+      this.native.utimensat(
+        this.at(node),
+        node.name,
+        stat[STAT.ATIME_SEC] ?? 0,
+        stat[STAT.ATIME_NSEC] ?? 0,
+        stat[STAT.MTIME_SEC] ?? 0,
+        stat[STAT.MTIME_NSEC] ?? 0,
+      ),
+    );
+  }
+
+  getxattr(node: HostNode, name: ByteString): Uint8Array | undefined {
+    const value = this.native.getxattr(this.at(node), node.name, name);
+    if (typeof value !== 'number') return value;
+    if (value === -ENODATA || value === -EOPNOTSUPP) return undefined;
+    check(value);
+    return undefined;
+  }
+
+  listxattr(node: HostNode): ByteString[] {
+    const names = this.native.listxattr(this.at(node), node.name);
+    if (typeof names !== 'number') return names;
+    if (names !== -EOPNOTSUPP) check(names);
+    return [];
+  }
+
+  setxattr(node: HostNode, name: ByteString, value: Uint8Array): void {
+    check(this.native.setxattr(this.at(node), node.name, name, value, 0));
+  }
+
+  removexattr(node: HostNode, name: ByteString): void {
+    const result = this.native.removexattr(this.at(node), node.name, name);
+    if (result !== -ENODATA) check(result);
+  }
+}
+
+/** Fills in what statx(2) has told; number and links are the upper's own affair. */
+export function fillAttr(attr: Attr, stat: Float64Array, at: number): void {
+  attr.mode = stat[at + STAT.MODE] ?? 0;
+  attr.uid = stat[at + STAT.UID] ?? 0;
+  attr.gid = stat[at + STAT.GID] ?? 0;
+  attr.rdevMajor = stat[at + STAT.RDEV_MAJOR] ?? 0;
+  attr.rdevMinor = stat[at + STAT.RDEV_MINOR] ?? 0;
+  attr.size = stat[at + STAT.SIZE] ?? 0;
+  attr.blocks = stat[at + STAT.BLOCKS] ?? 0;
+  attr.atimeSec = stat[at + STAT.ATIME_SEC] ?? 0;
+  attr.atimeNsec = stat[at + STAT.ATIME_NSEC] ?? 0;
+  attr.mtimeSec = stat[at + STAT.MTIME_SEC] ?? 0;
+  attr.mtimeNsec = stat[at + STAT.MTIME_NSEC] ?? 0;
+  attr.ctimeSec = stat[at + STAT.CTIME_SEC] ?? 0;
+  attr.ctimeNsec = stat[at + STAT.CTIME_NSEC] ?? 0;
+  attr.btimeSec = stat[at + STAT.BTIME_SEC] ?? 0;
+  attr.btimeNsec = stat[at + STAT.BTIME_NSEC] ?? 0;
+}

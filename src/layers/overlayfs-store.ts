@@ -1,0 +1,159 @@
+/**
+ * The folder that a directory upper is kept in:
+ *
+ *   upper/                   what the session has changed, in overlayfs format
+ *   work/work/               what is being made, or has lost its name; emptied at each start
+ *   work/ostree-ts/links/    a link to each file that stands for a lower file with several links, named by its number
+ */
+import { constants } from 'node:fs';
+import { check, FsError } from '../errors.ts';
+import type { Native } from '../native.ts';
+import { S_IFDIR } from './layer.ts';
+import type { Name } from './layer.ts';
+import { wrongRedirect } from './overlayfs-marks.ts';
+import { HostNode } from './overlayfs-node.ts';
+
+const EEXIST = 17;
+const ENOENT = 2;
+const ENODATA = 61;
+const AT_REMOVEDIR = 0x200;
+const RENAME_WHITEOUT = 4;
+const DT_DIR = 4;
+/** What an upper is called until its root is complete. */
+const NEW_UPPER = 'upper.new';
+/** Of the directories that keep the upper apart from everybody else. */
+const PRIVATE = 0o700;
+
+export interface Store {
+  root: HostNode;
+  work: HostNode;
+  links: HostNode;
+  fds: Map<HostNode, number>;
+  /** There was no upper: to be called when its root has been given the attributes of the lowers' root. */
+  publish: (() => void) | undefined;
+}
+
+/** @param storeFd  closed. @throws FsError with a detail that says what is wrong. */
+export function openStore(native: Native, storeFd: number): Store {
+  const opened: number[] = [storeFd];
+  const open = (dir: number, name: Name): number => {
+    const fd = check(native.openBeneath(dir, name, constants.O_DIRECTORY, 0), name);
+    opened.push(fd);
+    return fd;
+  };
+  const enter = (dir: number, name: Name): number => {
+    const made = native.mkdirat(dir, name, PRIVATE);
+    if (made !== -EEXIST) check(made, name);
+    return open(dir, name);
+  };
+  const work = enter(storeFd, 'work');
+  const inner = enter(work, 'work');
+  const links = enter(enter(work, 'ostree-ts'), 'links');
+  empty(native, inner);
+  removeDefaultAcl(native, inner);
+  probe(native, inner);
+  const found = native.openBeneath(storeFd, 'upper', constants.O_DIRECTORY, 0);
+  if (found !== -ENOENT) inspect(native, check(found, 'upper'), 'upper');
+  const upper = found >= 0 ? found : enter(storeFd, NEW_UPPER);
+  const directory = (): HostNode => new HostNode(0, S_IFDIR, -1, false);
+  const store: Store = {
+    root: directory(),
+    work: directory(),
+    links: directory(),
+    fds: new Map(),
+    publish: undefined,
+  };
+  if (found < 0) {
+    store.publish = () => {
+      check(native.renameat2(storeFd, NEW_UPPER, storeFd, 'upper', 0));
+      native.close(storeFd);
+    };
+  }
+  store.fds.set(store.root, upper).set(store.work, inner).set(store.links, links);
+  for (const fd of opened) {
+    const isKept = [upper, inner, links].includes(fd) || (fd === storeFd && found < 0);
+    if (!isKept) native.close(fd);
+  }
+  return store;
+}
+
+/** Removes whatever is in a directory. */
+function empty(native: Native, fd: number): void {
+  const listing = native.listDirectory(fd);
+  if (typeof listing === 'number') {
+    check(listing);
+    return;
+  }
+  for (const [i, name] of listing.names.entries()) {
+    if (listing.types[i] !== DT_DIR) {
+      check(native.unlinkat(fd, name, 0), name);
+      continue;
+    }
+    const inner = check(native.openBeneath(fd, name, constants.O_DIRECTORY, 0), name);
+    try {
+      empty(native, inner);
+    } finally {
+      native.close(inner);
+    }
+    check(native.unlinkat(fd, name, AT_REMOVEDIR), name);
+  }
+}
+
+/** What is made in the work directory must not inherit anything from it. */
+function removeDefaultAcl(native: Native, fd: number): void {
+  native.removexattr(fd, '.', 'system.posix_acl_default');
+}
+
+/** Tries what the format needs. @throws FsError naming what the filesystem cannot do. */
+function probe(native: Native, work: number): void {
+  const value = Uint8Array.of(1);
+  try {
+    check(
+      native.setxattr(work, '.', 'trusted.overlay.probe', value, 0),
+      'its filesystem has no extended attributes of the kind trusted',
+    );
+    native.removexattr(work, '.', 'trusted.overlay.probe');
+    check(
+      native.mknodat(work, '#probe', constants.S_IFCHR, 0, 0),
+      'its filesystem has no 0:0 devices, which whiteouts are',
+    );
+    check(
+      native.renameat2(work, '#probe', work, '#probed', RENAME_WHITEOUT),
+      'its filesystem has no RENAME_WHITEOUT',
+    );
+  } finally {
+    empty(native, work);
+  }
+}
+
+/** Looks at every directory for what nobody could follow. @throws FsError naming it. */
+function inspect(native: Native, fd: number, path: Name): void {
+  const listing = native.listDirectory(fd);
+  if (typeof listing === 'number') {
+    check(listing, path);
+    return;
+  }
+  const opaque = mark(native, fd, path, 'opaque');
+  if (opaque !== undefined && opaque !== 'y' && opaque !== 'x' && opaque !== 'n') {
+    throw new FsError('EIO', `${path}: trusted.overlay.opaque is '${opaque}'`);
+  }
+  const redirect = mark(native, fd, path, 'redirect');
+  const why = redirect === undefined ? undefined : wrongRedirect(redirect);
+  if (why !== undefined) throw new FsError('EIO', `${path}: ${why}`);
+  for (const [i, name] of listing.names.entries()) {
+    if (listing.types[i] !== DT_DIR) continue;
+    const inner = check(native.openBeneath(fd, name, constants.O_DIRECTORY, 0), `${path}/${name}`);
+    try {
+      inspect(native, inner, `${path}/${name}`);
+    } finally {
+      native.close(inner);
+    }
+  }
+}
+
+function mark(native: Native, fd: number, path: Name, name: string): string | undefined {
+  const value = native.getxattr(fd, '.', `trusted.overlay.${name}`);
+  if (typeof value !== 'number') return Buffer.from(value).toString('latin1');
+  if (value !== -ENODATA) check(value, path);
+  return undefined;
+}
