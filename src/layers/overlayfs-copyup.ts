@@ -40,6 +40,7 @@ export function realise(host: Host, marks: Marks, node: HostNode, isDurable: boo
     throw error;
   }
   node.planned = undefined;
+  node.ctime = [attr.ctimeSec, attr.ctimeNsec];
   return copied;
 }
 

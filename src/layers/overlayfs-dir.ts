@@ -190,6 +190,7 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
   attr(node: HostNode, attr: Attr): void {
     if (node.planned === undefined) fillAttr(attr, this.#host.stat(node), 0);
     else Object.assign(attr, node.planned);
+    if (node.ctime !== undefined) [attr.ctimeSec, attr.ctimeNsec] = node.ctime;
     attr.ino = node.ino;
     attr.nlink = this.#tree.nlink(node);
   }
@@ -201,21 +202,22 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
       node.plan(attr);
       return;
     }
+    node.ctime = undefined;
     const native = this.#native;
     const fd = this.#host.at(node);
     const stat = this.#attr;
     fillAttr(stat, this.#host.stat(node), 0);
     const isGiven = stat.uid !== attr.uid || stat.gid !== attr.gid;
     if (isGiven) check(native.fchownat(fd, node.name, attr.uid, attr.gid));
-    // chown(2) clears setuid and setgid by its own rules.
-    if ((isGiven || stat.mode !== attr.mode) && node.type !== S_IFLNK) {
-      check(native.fchmodat(fd, node.name, attr.mode & 0o7777));
-    }
     const isTimed =
       stat.atimeSec !== attr.atimeSec ||
       stat.atimeNsec !== attr.atimeNsec ||
       stat.mtimeSec !== attr.mtimeSec ||
       stat.mtimeNsec !== attr.mtimeNsec;
+    // chown(2) clears setuid and setgid by its own rules; and a change to what was there is one, for ctime.
+    if (node.type !== S_IFLNK && (isGiven || !isTimed || stat.mode !== attr.mode)) {
+      check(native.fchmodat(fd, node.name, attr.mode & 0o7777));
+    }
     if (isTimed) this.#host.times(node, attr);
   }
 
@@ -248,6 +250,7 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
 
   /** The host has seen to it, unless the node is none of its own. */
   touched(node: HostNode): void {
+    node.ctime = undefined;
     if (node.planned === undefined) return;
     this.now(this.#now);
     node.planned.ctimeSec = this.#now[0] ?? 0;

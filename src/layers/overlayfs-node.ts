@@ -39,6 +39,11 @@ export class HostNode {
   link = 0;
   /** Bytes of a regular file; -1 while not known. Nobody else changes it. */
   size = -1;
+  /**
+   * ctime as programs see it, seconds and nanoseconds, while the host's is only that of a copy-up, which is no change to
+   * them.
+   */
+  ctime: readonly [sec: number, nsec: number] | undefined = undefined;
   /** Its data may still be the lower's: the kernel copies it up apart when told so (metacopy). */
   isUnread: boolean;
 

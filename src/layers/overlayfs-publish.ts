@@ -3,6 +3,7 @@
  * was before or what is after. Preparations show nothing, and what is left over is in the work directory.
  */
 import { FsError } from '../errors.ts';
+import { STAT } from '../native.ts';
 import { Attr } from './layer.ts';
 import type { Name } from './layer.ts';
 import { Names } from './names.ts';
@@ -32,6 +33,7 @@ export class Publisher {
     const before = this.#host.stat(dir).slice();
     this.name(node, dir, name);
     names.put(name, node, true, true);
+    dir.ctime ??= [before[STAT.CTIME_SEC] ?? 0, before[STAT.CTIME_NSEC] ?? 0];
     this.#host.keepTimes(dir, before);
   }
 

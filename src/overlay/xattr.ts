@@ -30,10 +30,10 @@ export function setXattr<Node extends object>(
   flags: number,
   clearSetgid: boolean,
 ): void {
-  const node = tree.copyUp(inode);
-  const isPresent = tree.upper.getxattr(node, name) !== undefined;
+  const isPresent = flags !== 0 && currentXattr(tree, inode, name) !== undefined;
   if ((flags & XATTR_CREATE) !== 0 && isPresent) throw new FsError('EEXIST');
   if ((flags & XATTR_REPLACE) !== 0 && !isPresent) throw new FsError('ENODATA');
+  const node = tree.copyUp(inode);
   if (name === ACL_ACCESS || name === ACL_DEFAULT) {
     setAcl(tree, inode, node, name, value, clearSetgid);
     return;
@@ -41,6 +41,17 @@ export function setXattr<Node extends object>(
   tree.upper.setxattr(node, name, value);
   if (name === CAPABILITY) inode.hasNoCapability = false;
   tree.upper.touched(node);
+}
+
+/** Asked before anything is copied up: a refusal changes nothing. */
+function currentXattr<Node extends object>(
+  tree: Tree<Node>,
+  inode: Inode<Node>,
+  name: Name,
+): Uint8Array | undefined {
+  if (inode.upper !== undefined) return tree.upper.getxattr(inode.upper, name);
+  const [ref] = inode.lowers;
+  return ref?.layer.getxattr(ref.node, name);
 }
 
 function setAcl<Node extends object>(
@@ -81,12 +92,12 @@ export function removeXattr<Node extends object>(
   inode: Inode<Node>,
   name: Name,
 ): void {
-  const node = tree.copyUp(inode);
-  if (tree.upper.getxattr(node, name) === undefined) {
+  if (currentXattr(tree, inode, name) === undefined) {
     // Taking away an ACL that is not there is no error, as in posix_acl.c set_posix_acl().
     if (name === ACL_ACCESS || name === ACL_DEFAULT) return;
     throw new FsError('ENODATA');
   }
+  const node = tree.copyUp(inode);
   tree.upper.removexattr(node, name);
   if (name === ACL_DEFAULT) inode.defaultAcl = undefined;
   tree.upper.touched(node);

@@ -232,6 +232,15 @@ export function refuseRecursion(places: Places): void {
   );
 }
 
+/** Where a path leads, or the path itself when it leads nowhere. */
+export function realPath(path: HostPath): ByteString {
+  try {
+    return realpathSync.native(path, 'buffer').toString('latin1');
+  } catch {
+    return bytes(path);
+  }
+}
+
 /** Opens a directory as a name only. @returns a descriptor. */
 export function openPlace(path: ByteString): number {
   return openSync(hostPath(path), O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW);

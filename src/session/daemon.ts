@@ -8,7 +8,7 @@
 import { writeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { Worker } from 'node:worker_threads';
-import type { LowerData } from '../fuse/worker.ts';
+import type { LowerData, UpperData } from '../fuse/worker.ts';
 import { describe, Log } from '../log.ts';
 import { native } from '../native.ts';
 import { PROTOCOL, readLines, serve, SOCKET_NAME } from './control.ts';
@@ -31,6 +31,8 @@ export interface DaemonOptions {
   commit?: CommitSource;
   links: 'shared' | 'separate';
   limitBytes: number;
+  /** The upper is a directory, whose folder's descriptor follows the lowers'. */
+  upper?: 'tmpfs' | 'disk';
   readonly: boolean;
   /** There is a mount namespace of our own to be emptied. */
   isolated: boolean;
@@ -92,6 +94,7 @@ class Daemon {
         links: options.links,
         arenaFd: ARENA,
         limitBytes: options.limitBytes,
+        ...upperOf(options),
         wakeFd: this.#wakeFd,
         readonly: options.readonly,
       },
@@ -245,6 +248,12 @@ class Daemon {
     native.wake(this.#wakeFd);
     process.exit(code);
   }
+}
+
+/** The descriptor itself stays open: the lock on the folder goes with it. */
+function upperOf({ lowers, upper }: DaemonOptions): { upper?: UpperData } {
+  if (upper === undefined) return {};
+  return { upper: { fd: native.dup(FIRST_LOWER + lowers), isDurable: upper === 'disk' } };
 }
 
 function lowersOf({ lowers, commit }: DaemonOptions): LowerData[] {

@@ -3,7 +3,7 @@ import { chmodSync, mkdirSync, rmdirSync, rmSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SessionError, UsageError } from '../errors.ts';
-import type { ByteString } from '../native.ts';
+import { type ByteString, native } from '../native.ts';
 import { readState } from './record.ts';
 
 export const NAME: RegExp = /^[A-Za-z0-9][A-Za-z0-9._-]*$/;
@@ -12,6 +12,10 @@ const NAME_LENGTH = 64;
 const CHOSEN_LENGTH = 48;
 const ENDING_MS = 2000;
 const POLL_MS = 20;
+/** Where the keeper mounts the tmpfs of a session's changes. */
+const UPPER_NAME = 'upper';
+const MNT_DETACH = 2;
+const UMOUNT_NOFOLLOW = 8;
 
 /**
  * The folder of this user's sessions; it is there only while there are any.
@@ -92,6 +96,12 @@ export async function reserve(
   }
 }
 
+/** Whether the session's changes are on a tmpfs that is still mounted. */
+export function hasTmpfs(folder: string): boolean {
+  const upper = statSync(join(folder, UPPER_NAME), { throwIfNoEntry: false });
+  return upper !== undefined && upper.dev !== statSync(folder).dev;
+}
+
 /** Only root's sessions are in a place that others can look into, and they see no names there. */
 function makeRegistry(registry: string): void {
   try {
@@ -102,8 +112,12 @@ function makeRegistry(registry: string): void {
   }
 }
 
-/** Removes a session's folder, and the registry when it was the last one. */
+/** Removes a session's folder with the tmpfs that may be mounted in it, and the registry when it was the last one. */
 export function release(folder: string): void {
+  if (hasTmpfs(folder)) {
+    const mount = Buffer.from(join(folder, UPPER_NAME)).toString('latin1');
+    native.umount2(mount, MNT_DETACH | UMOUNT_NOFOLLOW);
+  }
   rmSync(folder, { recursive: true, force: true });
   try {
     rmdirSync(join(folder, '..'));

@@ -15,6 +15,7 @@ import {
   openPlace,
   refuseRecursion,
   warnings as placeWarnings,
+  hostPath,
   type HostPath,
   type Places,
 } from './checks.ts';
@@ -26,10 +27,15 @@ import { self } from './processes.ts';
 import { bootId, readRecord, type SessionRecord, writeRecord } from './record.ts';
 import { listSessions } from './registry.ts';
 import { Session } from './session.ts';
+import { clearLeft, findLeft, resumed } from './resume.ts';
 import { openStore, type Store } from './store.ts';
+import { checkFolder, checkSize, findUpper, label, type Lower, type UpperOption } from './upper.ts';
 import { DEFAULT_SIZE, formatBytes, memoryBytes, parseSize } from './size.ts';
 
 export type { HostPath } from './checks.ts';
+export type { UpperOption } from './upper.ts';
+
+const UPPER_FLAGS = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 
 /** More than the keeper allows the daemon and the mount together, so that its reason arrives. */
 const START_MS = 90_000;
@@ -49,6 +55,13 @@ export interface UnlockOptions {
   mountpoint?: HostPath;
   /** How much the session may hold: `50%` (of RAM or the memory cgroup; the default), or bytes as `512M`, `2G`. */
   size?: string;
+  /**
+   * Where changes are kept: in memory (the default), on a tmpfs of their own, or in a directory, which outlives the session
+   * and the machine. A session on the latter two whose daemon has died is brought back by its name.
+   */
+  upper?: UpperOption;
+  /** With a directory: take the changes in it for this source, though they were made over another. */
+  force?: boolean;
   /** The session's name: the mountpoint's last component when left out, with a number when taken. */
   name?: string;
   /**
@@ -72,12 +85,16 @@ export interface UnlockOptions {
  * @throws UsageError for what can only be a mistake of the caller: a bad size, a bad name, no source.
  * @throws SessionError when the session cannot start; nothing is left behind.
  */
-export async function unlock(options: UnlockOptions): Promise<Session> {
-  const total = memoryBytes();
-  const limitBytes = parseSize(options.size ?? DEFAULT_SIZE, total);
-  const wanted = options.name === undefined ? undefined : checkName(options.name);
+export async function unlock(given: UnlockOptions): Promise<Session> {
+  const wanted = given.name === undefined ? undefined : checkName(given.name);
   const mounter = findMounter();
   const keeper = findKeeper();
+  const asked = given.upper === undefined ? undefined : findUpper(given.upper, mounter === '');
+  const left = await findLeft(given, asked);
+  if (left !== undefined) await clearLeft(left);
+  const options = left === undefined ? given : resumed(given, left);
+  const upper = left?.record.upper ?? asked ?? 'memory';
+  checkSize(options.size, upper);
   using store = options.repo === undefined ? undefined : openStore(options, options.repo);
   const places = findPlaces(
     store === undefined ? options.source : [store.path],
@@ -88,38 +105,54 @@ export async function unlock(options: UnlockOptions): Promise<Session> {
     throw new SessionError('the mountpoint is the repository itself', 'name another directory');
   }
   if (mounter !== '') refuseRecursion(places);
+  const total = memoryBytes();
+  const isBounded = upper === 'memory' || upper === 'tmpfs';
+  const limitBytes = isBounded ? parseSize(options.size ?? DEFAULT_SIZE, total) : 0;
   const warnings = [...placeWarnings(places), ...sizeWarnings(limitBytes, total, await limits())];
 
-  const links = options.links ?? (store === undefined ? linksOf(places.sources) : 'separate');
-  const { name, folder } = await reserve(wanted, nameFor(places.mountpoint));
+  const lower = lowerOf(options, places, store);
+  if (!isBounded) checkFolder(upper, places, lower, options.force ?? false);
+  const { name, folder } =
+    left === undefined
+      ? await reserve(wanted, nameFor(places.mountpoint))
+      : { name: left.record.name, folder: left.folder };
   const record: SessionRecord = {
     version: 1,
     name,
     mountpoint: places.mountpoint,
-    ...(store === undefined
-      ? { source: places.sources, mode: 'directory', links }
-      : {
-          source: [store.revision],
-          repo: places.sources[0] ?? '',
-          commit: store.checksum,
-          mode: 'commit',
-          links,
-        }),
-    upper: 'memory',
+    ...lower,
+    mode: store === undefined ? 'directory' : 'commit',
+    upper,
     limitBytes,
     started: new Date().toISOString(),
     launcher: self(),
     boot: bootId(),
   };
+  const undo = isBounded ? undefined : label(upper, lower);
   try {
     writeRecord(folder, record);
-    const child = await start(folder, record, places, { keeper, mounter }, options, store);
+    const programs = { keeper, mounter };
+    const child = await start(folder, record, places, programs, options, store, left !== undefined);
     for (const warning of warnings) options.onWarning?.(warning);
     return new Session(folder, name, record, child);
   } catch (error) {
-    release(folder);
+    // What a session has left stays as it was.
+    if (left === undefined) {
+      undo?.();
+      release(folder);
+    }
     throw error;
   }
+}
+
+function lowerOf(options: UnlockOptions, places: Places, store: Store | undefined): Lower {
+  if (store === undefined) return { source: places.sources, links: options.links ?? linksOf(places.sources) };
+  return {
+    source: [store.revision],
+    repo: places.sources[0] ?? '',
+    commit: store.checksum,
+    links: 'separate',
+  };
 }
 
 /** @throws SessionError it was not built, and none fits. */
@@ -161,6 +194,7 @@ async function start(
   programs: { keeper: string; mounter: string },
   options: UnlockOptions,
   store: Store | undefined,
+  isLeft: boolean,
 ): Promise<ChildProcess | undefined> {
   const fds: number[] = [];
   const opened = (fd: number) => {
@@ -171,9 +205,14 @@ async function start(
     const logFlags = constants.O_RDWR | constants.O_APPEND | constants.O_CREAT;
     const lowers = store?.fds ?? places.sources.map((source) => opened(openPlace(source)));
     const log = opened(openSync(`${folder}/log`, logFlags, 0o600));
+    const hasFolder = record.upper !== 'memory' && record.upper !== 'tmpfs';
+    const upper = hasFolder ? [opened(openSync(hostPath(record.upper), UPPER_FLAGS))] : [];
     const keeper = spawn(
       programs.keeper,
-      keeperArguments(record, lowers.length, programs.mounter, options, store),
+      [
+        ...upperArguments(record, isLeft),
+        ...keeperArguments(record, lowers.length, programs.mounter, options, store),
+      ],
       {
         // The keeper says which is which.
         stdio: [
@@ -185,6 +224,7 @@ async function start(
           opened(openPlace(Buffer.from(dirname(folder)).toString('latin1'))),
           opened(openPlace(places.mountpoint)),
           ...lowers,
+          ...upper,
         ],
         cwd: '/',
         // Nothing that this shell sets may change how the daemon runs.
@@ -209,6 +249,12 @@ async function start(
   }
 }
 
+function upperArguments({ upper, limitBytes }: SessionRecord, isLeft: boolean): string[] {
+  if (upper === 'memory') return [];
+  const kind = upper === 'tmpfs' ? `--tmpfs=${limitBytes}` : '--upper';
+  return isLeft ? [kind, '--attach'] : [kind];
+}
+
 function keeperArguments(
   record: SessionRecord,
   lowers: number,
@@ -222,6 +268,7 @@ function keeperArguments(
     ...(store !== undefined && { commit: store.source }),
     links: record.links,
     limitBytes: record.limitBytes,
+    ...(record.upper !== 'memory' && { upper: record.upper === 'tmpfs' ? 'tmpfs' : 'disk' }),
     readonly: false,
     isolated: mounter === '',
     worker: new URL('../fuse/worker.js', import.meta.url).href,

@@ -39,6 +39,8 @@ export interface LockResult {
   holders: Holder[];
   /** What was found wrong and cleaned up, one line each. */
   found: string[];
+  /** Where the changes are still; `null` when they are gone. */
+  kept: string | null;
 }
 
 /** Processes hold the mount, and `lazy` was not asked for. */
@@ -70,6 +72,7 @@ export async function lock(folder: string, name: string, lazy: boolean): Promise
     draining: false,
     holders: [],
     found: seen.problems,
+    kept: null,
   };
   if (seen.health === 'starting') {
     throw new SessionError(`session ${name} is just starting`, 'try again in a moment');
@@ -97,15 +100,20 @@ export async function lock(folder: string, name: string, lazy: boolean): Promise
 
 /** Cleans up after a daemon that has gone. */
 async function bury(folder: string, seen: Inspection, result: LockResult): Promise<void> {
+  await clear(folder, seen);
+  if (seen.mounts.length > 0 && seen.home !== 'self') {
+    result.found.push('it was mounted in another mount namespace, where a dead mount may be left');
+  }
+  release(folder);
+}
+
+/** Takes away the mount that a dead daemon may have left. @throws SessionError it cannot be. */
+export async function clear(folder: string, seen: Inspection): Promise<void> {
   // A keeper that lives is about to do this itself.
   const keeper = seen.isKeeperAlive ? seen.state?.keeper : undefined;
   await until(() => keeper === undefined || !isAlive(keeper), BURY_MS);
   const failed = unmountHere(basename(folder), seen.state?.device ?? '');
   if (failed !== undefined) throw failed;
-  if (seen.mounts.length > 0 && seen.home !== 'self') {
-    result.found.push('it was mounted in another mount namespace, where a dead mount may be left');
-  }
-  release(folder);
 }
 
 /** Takes the mount away, by whoever can. */

@@ -18,7 +18,8 @@ export interface SessionRecord {
   commit?: string;
   mountpoint: ByteString;
   mode: 'directory' | 'commit';
-  upper: 'memory';
+  /** `memory`, `tmpfs`, or the path of the directory that the changes are in. */
+  upper: 'memory' | 'tmpfs' | ByteString;
   links: 'shared' | 'separate';
   limitBytes: number;
   /** ISO 8601, UTC. */
@@ -69,6 +70,7 @@ export function readRecord(folder: string): SessionRecord | undefined {
     value.source.every((path) => typeof path === 'string') &&
     typeof value.mountpoint === 'string' &&
     value.mountpoint.startsWith('/') &&
+    typeof value.upper === 'string' &&
     typeof value.limitBytes === 'number' &&
     typeof value.started === 'string' &&
     typeof value.boot === 'string' &&

@@ -8,8 +8,9 @@ import { openPlace, shown } from './checks.ts';
 import { Control } from './control.ts';
 import { lock, type LockResult } from './lock.ts';
 import { isAlive } from './processes.ts';
-import { readState, type SessionRecord } from './record.ts';
+import { readRecord, readState, type SessionRecord } from './record.ts';
 import { ANSWER_MS, type Health, inspect, logTail } from './status.ts';
+import { discardFolder } from './upper.ts';
 
 const AT_EMPTY_PATH = 0x1000;
 const AT_STATX_DONT_SYNC = 0x4000;
@@ -27,7 +28,8 @@ export interface SessionStatus {
   /** Of a commit: the repository's path, and the commit's checksum. */
   repo?: string;
   commit?: string;
-  upper: 'memory';
+  /** `memory`, `tmpfs`, or the directory that the changes are in. */
+  upper: string;
   /** Bytes held, by the formula of the limit; `null` when the daemon does not answer. */
   used: number | null;
   /** Bytes the session may hold; `null` when the record is damaged. */
@@ -63,6 +65,13 @@ export interface Change {
   mode: number;
   /** For M, when the mode changed. */
   modeBefore?: number;
+}
+
+export interface LockOptions {
+  /** Give the base back at once, whoever still holds files. */
+  lazy?: boolean;
+  /** Throw away the changes in a directory, which are kept otherwise; not while files are still held. */
+  discard?: boolean;
 }
 
 export class Session implements AsyncDisposable {
@@ -101,7 +110,7 @@ export class Session implements AsyncDisposable {
       mode: record?.mode ?? 'directory',
       ...(record?.repo !== undefined && { repo: shown(record.repo) }),
       ...(record?.commit !== undefined && { commit: record.commit }),
-      upper: record?.upper ?? 'memory',
+      upper: shown(record?.upper ?? 'memory'),
       used: answer?.used ?? null,
       limit: answer?.limit ?? record?.limitBytes ?? null,
       changes: answer?.changes ?? null,
@@ -143,14 +152,20 @@ export class Session implements AsyncDisposable {
    *
    * @throws BusyError processes other than this one and its parents hold the mount, and `lazy` is not set.
    */
-  async lock(options: { lazy?: boolean } = {}): Promise<LockResult> {
+  async lock(options: LockOptions = {}): Promise<LockResult> {
     if (!existsSync(this.folder)) {
       throw new SessionError(
         `session ${this.name} has ended`,
         'see what there is: ostree-ts status',
       );
     }
-    return lock(this.folder, this.name, options.lazy ?? false);
+    const record = this.#record ?? readRecord(this.folder);
+    const result = await lock(this.folder, this.name, options.lazy ?? false);
+    if (record !== undefined && record.upper !== 'memory' && record.upper !== 'tmpfs') {
+      result.kept = options.discard === true && !result.draining ? null : shown(record.upper);
+      if (result.kept === null) discardFolder(record.upper);
+    }
+    return result;
   }
 
   /**

@@ -1,9 +1,10 @@
 /** How a session is: its folder's claims, held against processes, mounts and the daemon's own answer. */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { shown } from './checks.ts';
+import { hostPath, shown } from './checks.ts';
 import { Control } from './control.ts';
+import { hasTmpfs } from './folders.ts';
 import { allNamespaces } from './holders.ts';
 import { isOf, type Mount, mountsOr, readMounts, topmostAt } from './mountinfo.ts';
 import { isAlive } from './processes.ts';
@@ -67,6 +68,9 @@ export async function inspect(folder: string): Promise<Inspection> {
   const problems: string[] = [];
   if (record === undefined) problems.push('its record is missing or damaged');
   const health = judge({ ...seen, answer }, problems);
+  if (health === 'dead' && record !== undefined && isResumable(folder, record)) {
+    problems.push(`its changes are kept: ostree-ts unlock --name=${record.name} brings it back`);
+  }
   if (where.isElsewhere)
     problems.push('it is mounted in another mount namespace, and not seen in this one');
   if (where.isCovered) problems.push('another filesystem is mounted over it');
@@ -82,6 +86,12 @@ async function settled(folder: string): Promise<SessionState | undefined> {
     if (state === undefined || isAlive(state.daemon) || !isAlive(state.keeper)) return state;
   }
   return readState(folder);
+}
+
+/** Whether the changes of a session whose daemon has died are still there. */
+export function isResumable(folder: string, { upper }: SessionRecord): boolean {
+  if (upper === 'memory') return false;
+  return upper === 'tmpfs' ? hasTmpfs(folder) : existsSync(hostPath(upper));
 }
 
 function judge(seen: Omit<Inspection, 'health' | 'problems'>, problems: string[]): Health {

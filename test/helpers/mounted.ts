@@ -49,7 +49,8 @@ export async function mounted({ lower, options, unchecked }: MountedOptions): Pr
     await plant(hand, lower, 'lower');
   }
   const before = unchecked ? undefined : await listTree(source);
-  const session = await unlock({ source: [source], mountpoint, ...options });
+  const upper = await upperOf(folder);
+  const session = await unlock({ source: [source], mountpoint, ...upper, ...options });
   const hands: Hand[] = [];
   return {
     session,
@@ -78,6 +79,16 @@ export async function mounted({ lower, options, unchecked }: MountedOptions): Pr
       rmSync(folder, { recursive: true, force: true });
     },
   };
+}
+
+/** Which upper the suites run on: `memory`, `tmpfs`, or `disk`, a directory beside the lower. */
+export const UPPER: string = process.env['OSTREE_TS_TEST_UPPER'] ?? 'memory';
+
+async function upperOf(folder: string): Promise<Pick<UnlockOptions, 'upper' | 'size'>> {
+  if (UPPER === 'tmpfs') return { upper: 'tmpfs' };
+  if (UPPER !== 'disk') return {};
+  await mkdir(join(folder, 'changes'));
+  return { upper: join(folder, 'changes') };
 }
 
 /** Locks a session, and throws when it leaves anything or its daemon says that it met a bug. */

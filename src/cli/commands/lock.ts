@@ -6,6 +6,7 @@ import { displayBytes, displayText, plural } from '../output.ts';
 
 interface Options {
   lazy?: true;
+  discard?: true;
   json?: true;
 }
 
@@ -21,6 +22,7 @@ export function lock(context: Context): Command {
       'a name or a mountpoint (may be left out when there is just one session)',
     )
     .option('--lazy', 'do not wait for processes: they keep what they have open until they end')
+    .option('--discard', 'changes in a directory (--upper=DIR), which are kept otherwise, go too')
     .option('--json', 'print what was done as one JSON object, errors too')
     .addHelpText(
       'after',
@@ -30,10 +32,13 @@ Examples:
   ostree-ts lock usr           by name
   ostree-ts lock /usr --lazy   by mountpoint, at once`,
     )
-    .action(async (name: string | undefined, { lazy, json }: Options) => {
+    .action(async (name: string | undefined, { lazy, discard, json }: Options) => {
       const library = await context.load();
       const session = await library.findSession(name);
-      const result = await session.lock(lazy === undefined ? {} : { lazy });
+      const result = await session.lock({
+        ...(lazy === undefined ? {} : { lazy }),
+        ...(discard === undefined ? {} : { discard }),
+      });
       if (json === true) {
         context.out(JSON.stringify(result));
         return;
@@ -46,9 +51,10 @@ Examples:
     });
 }
 
-function describe({ name, mountpoint, changes, used, draining }: LockResult): string {
+function describe({ name, mountpoint, changes, used, draining, kept }: LockResult): string {
   const size = used === null ? '' : ` (${displayBytes(used)})`;
   const what = changes === null ? 'its changes' : `${plural(changes, 'change')}${size}`;
+  if (kept !== null) return `${name}: ${mountpoint} is locked again; its changes are in ${kept}`;
   if (draining) {
     return `${name}: ${mountpoint} is locked again; ${what} will be discarded when the last process lets go`;
   }

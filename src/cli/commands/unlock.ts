@@ -1,7 +1,7 @@
 import { sep } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { SessionError, UsageError } from '../../errors.ts';
-import type { SessionStatus, UnlockOptions } from '../../index.ts';
+import type { HostPath, SessionStatus, UnlockOptions, UpperOption } from '../../index.ts';
 import { hostPath, splitSource } from '../bytes.ts';
 import { warn } from '../context.ts';
 import type { Context } from '../context.ts';
@@ -16,6 +16,8 @@ interface Options {
   verify?: true;
   allowPartial?: true;
   foreground?: true;
+  upper?: string;
+  force?: true;
   json?: true;
 }
 
@@ -43,7 +45,11 @@ export function unlock(context: Context): Command {
         'hard links in SOURCE: stay links, or one file for each name',
       ).choices(['shared', 'separate']),
     )
-    .addOption(only('--upper <kind>', 'where changes are kept', 'memory', ['tmpfs', 'a directory']))
+    .option(
+      '--upper <kind>',
+      'where changes are kept: memory (the default), tmpfs, or a directory, which outlives the session',
+    )
+    .option('--force', 'with a directory: take the changes in it though they are of another SOURCE')
     .addOption(only('--io <mode>', 'how the kernel reads and writes', 'cached', ['passthrough']))
     .addOption(only('--transport <kind>', 'who speaks with the kernel', 'kernel', ['fuse-native']))
     .option('--foreground', 'stay, and end the session with this command')
@@ -78,7 +84,7 @@ async function start(
   context: Context,
   source: string | undefined,
   mountpoint: string | undefined,
-  { repo, verify, allowPartial, size, name, links, foreground, json }: Options,
+  { repo, verify, allowPartial, size, name, links, foreground, json, upper, force }: Options,
 ): Promise<void> {
   if (repo === undefined && (verify === true || allowPartial === true)) {
     throw new UsageError(
@@ -92,14 +98,14 @@ async function start(
       'name one, and where to show it: ostree-ts unlock --repo=REPO REF MOUNTPOINT',
     );
   }
-  if (source === undefined) {
+  if (source === undefined && name === undefined) {
     throw new SessionError(
       'without SOURCE, unlock is for the booted deployment of an OSTree host, which this version cannot do yet',
       'name a directory: ostree-ts unlock SOURCE [MOUNTPOINT]',
     );
   }
   const options: UnlockOptions = {
-    source: repo === undefined ? splitSource(source).map(hostPath) : [hostPath(source)],
+    source: sourceOf(source, repo),
     ...(repo === undefined ? {} : { repo: hostPath(repo) }),
     ...(verify === undefined ? {} : { verify }),
     ...(allowPartial === undefined ? {} : { allowPartial }),
@@ -109,6 +115,8 @@ async function start(
     ...(name === undefined ? {} : { name }),
     ...(links === undefined ? {} : { links }),
     ...(foreground === undefined ? {} : { foreground }),
+    ...(upper === undefined ? {} : { upper: upperOf(upper) }),
+    ...(force === undefined ? {} : { force }),
   };
   const library = await context.load();
   const session = await library.unlock(options);
@@ -118,10 +126,24 @@ async function start(
   if (foreground === true) await session.ended();
 }
 
-function describe({ out, err, cwd }: Context, { name, mountpoint, limit }: SessionStatus): void {
-  const size = limit === null ? '' : ` (up to ${displayBytes(limit)})`;
-  const end = `'ostree-ts lock ${name}' discards them`;
-  out(displayText(`${mountpoint} is writable; changes are kept in memory${size}: ${end}`));
+/** Nothing when a session is to be brought back by its name. */
+function sourceOf(source: string | undefined, repo: string | undefined): HostPath[] {
+  if (source === undefined) return [];
+  return repo === undefined ? splitSource(source).map(hostPath) : [hostPath(source)];
+}
+
+function upperOf(upper: string): UpperOption {
+  return upper === 'memory' || upper === 'tmpfs' ? upper : hostPath(upper);
+}
+
+function describe({ out, err, cwd }: Context, { name, mountpoint, limit, upper }: SessionStatus): void {
+  const isBounded = upper === 'memory' || upper === 'tmpfs';
+  const size = limit === null || !isBounded ? '' : ` (up to ${displayBytes(limit)})`;
+  const end = isBounded
+    ? `'ostree-ts lock ${name}' discards them`
+    : `'ostree-ts lock ${name}' ends the session`;
+  const where = upper === 'tmpfs' ? 'on a tmpfs' : `in ${upper}`;
+  out(displayText(`${mountpoint} is writable; changes are kept ${where}${size}: ${end}`));
   if (`${cwd}${sep}`.startsWith(`${mountpoint}${sep}`)) {
     // A working folder is a directory, not a path: a mount over it is not seen from it.
     err("ostree-ts: this shell still stands in the tree beneath: 'cd .' enters the session");

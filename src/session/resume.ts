@@ -1,0 +1,76 @@
+/** Brings sessions back whose daemon has died, when their changes were kept outside it. */
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { SessionError } from '../errors.ts';
+import type { ByteString } from '../native.ts';
+import { hostPath, realPath, shown } from './checks.ts';
+import { SOCKET_NAME } from './control.ts';
+import { registryFolder } from './folders.ts';
+import type { UnlockOptions } from './launcher.ts';
+import { clear } from './lock.ts';
+import { readRecord, type SessionRecord } from './record.ts';
+import { listSessions } from './registry.ts';
+import { inspect, isResumable } from './status.ts';
+
+export interface Left {
+  folder: string;
+  record: SessionRecord;
+}
+
+/**
+ * The dead session that these options mean: by its name, or by the directory of its changes.
+ *
+ * @throws SessionError they ask for something else than what it was.
+ */
+export async function findLeft(
+  { name, source }: UnlockOptions,
+  upper: 'memory' | 'tmpfs' | ByteString | undefined,
+): Promise<Left | undefined> {
+  const folders =
+    name === undefined
+      ? (await listSessions()).map((session) => session.folder)
+      : [join(registryFolder(), name)];
+  for (const folder of folders) {
+    const record = readRecord(folder);
+    if (record === undefined || record.upper === 'memory') continue;
+    if (name === undefined && (record.upper === 'tmpfs' || record.upper !== upper)) continue;
+    const seen = await inspect(folder);
+    if (seen.health !== 'dead' || !isResumable(folder, record)) continue;
+    if (upper !== undefined && upper !== record.upper) refuse(record, 'keeps its changes elsewhere');
+    const isSame =
+      source.length === 0 ||
+      record.mode === 'commit' ||
+      source.every((path, i) => realPath(path) === record.source[i]);
+    if (!isSame || (source.length > 0 && source.length !== record.source.length)) {
+      refuse(record, 'is over another source');
+    }
+    return { folder, record };
+  }
+  return undefined;
+}
+
+function refuse({ name, source }: SessionRecord, why: string): never {
+  throw new SessionError(
+    `the session ${name}, whose daemon has died, ${why} (${source.map(shown).join(':')})`,
+    `bring it back with: ostree-ts unlock --name=${name}; or discard it: ostree-ts lock ${name}`,
+  );
+}
+
+/** The options that a session was started with, so that it is what it was. */
+export function resumed(given: UnlockOptions, { folder, record }: Left): UnlockOptions {
+  rmSync(join(folder, SOCKET_NAME), { force: true });
+  return {
+    ...given,
+    name: record.name,
+    source: (record.commit === undefined ? record.source : [record.commit]).map(hostPath),
+    mountpoint: hostPath(record.mountpoint),
+    upper: record.upper === 'tmpfs' ? 'tmpfs' : hostPath(record.upper),
+    ...(record.repo === undefined ? { links: record.links } : { repo: hostPath(record.repo) }),
+    ...(record.upper === 'tmpfs' && { size: String(record.limitBytes) }),
+  };
+}
+
+/** Takes away what the dead daemon may have left mounted. @throws SessionError it cannot be. */
+export async function clearLeft({ folder }: Left): Promise<void> {
+  await clear(folder, await inspect(folder));
+}

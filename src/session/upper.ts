@@ -1,0 +1,149 @@
+/** Where a session keeps its changes, and what is left of one whose daemon has died. */
+import {
+  constants,
+  fsyncSync,
+  openSync,
+  closeSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { SessionError, UsageError } from '../errors.ts';
+import type { ByteString } from '../native.ts';
+import { bytes, type HostPath, hostPath, shown } from './checks.ts';
+import type { SessionRecord } from './record.ts';
+
+/** `memory`, `tmpfs`, or the path of a directory. */
+export type UpperOption = 'memory' | 'tmpfs' | HostPath;
+
+/** What of a session's record says which lower its changes are over. */
+export type Lower = Pick<SessionRecord, 'source' | 'repo' | 'commit' | 'links'>;
+
+const LABEL = 'ostree-ts.json';
+const OURS = new Set(['upper', 'upper.new', 'work', LABEL, `${LABEL}.new`]);
+
+/** The kind of an upper, or the real path of its directory. @throws UsageError, SessionError. */
+export function findUpper(
+  option: UpperOption | undefined,
+  isRoot: boolean,
+): 'memory' | 'tmpfs' | ByteString {
+  if (option === undefined || option === 'memory') return 'memory';
+  if (!isRoot) {
+    throw new SessionError(
+      `only root can keep changes in ${option === 'tmpfs' ? 'a tmpfs' : 'a directory'}, in this version`,
+      'leave --upper out: changes are then kept in memory',
+    );
+  }
+  if (option === 'tmpfs') return 'tmpfs';
+  const name = shown(bytes(option));
+  try {
+    const real = realpathSync.native(option, 'buffer');
+    if (statSync(real).isDirectory()) return real.toString('latin1');
+  } catch (error) {
+    throw new SessionError(
+      `the directory for changes ${name} cannot be used: ${(error as NodeJS.ErrnoException).code}`,
+      'make it first, or look for a mistake in the name',
+      { cause: error },
+    );
+  }
+  throw new SessionError(`${name} is not a directory`, 'name a directory for the changes');
+}
+
+/** A directory for changes must be nobody else's. @throws SessionError. */
+export function checkFolder(
+  path: ByteString,
+  places: { sources: readonly ByteString[]; mountpoint: ByteString },
+  lower: Lower,
+  force: boolean,
+): void {
+  const around = [...places.sources, places.mountpoint].find((place) => isInside(path, place));
+  if (around !== undefined) {
+    throw new SessionError(
+      `the directory for changes ${shown(path)} is inside ${shown(around)}, which the session shows`,
+      'name a directory elsewhere',
+    );
+  }
+  const foreign = readdirSync(hostPath(path), 'latin1').find((name) => !OURS.has(name));
+  if (foreign !== undefined) {
+    throw new SessionError(
+      `${shown(path)} holds ${shown(foreign)}, which is nothing of a session`,
+      'name an empty directory, or one that a session has left',
+    );
+  }
+  const before = readLabel(path);
+  if (before === undefined || force) return;
+  const differs = (['source', 'repo', 'commit', 'links'] as const).find(
+    (key) => JSON.stringify(before[key]) !== JSON.stringify(lower[key]),
+  );
+  if (differs === undefined) return;
+  throw new SessionError(
+    `the changes in ${shown(path)} belong to another source: ${describe(before)}`,
+    'unlock that, or take them for this one all the same: --force',
+  );
+}
+
+function isInside(path: ByteString, place: ByteString): boolean {
+  return path === place || path.startsWith(place === '/' ? '/' : `${place}/`);
+}
+
+function describe({ source, repo, links }: Lower): string {
+  const from = repo === undefined ? '' : ` of ${shown(repo)}`;
+  return `${source.map(shown).join(':')}${from} (links ${links})`;
+}
+
+/** Records which lower the changes in a directory are over. @returns takes the record back. */
+export function label(path: ByteString, { source, repo, commit, links }: Lower): () => void {
+  const wasThere = readLabel(path) !== undefined;
+  const text = JSON.stringify({ version: 1, source, repo, commit, links });
+  writeFileSync(hostFile(path, `${LABEL}.new`), `${text}\n`, { mode: 0o600 });
+  const fd = openSync(hostFile(path, `${LABEL}.new`), constants.O_RDONLY);
+  fsyncSync(fd);
+  closeSync(fd);
+  renameSync(hostFile(path, `${LABEL}.new`), hostFile(path, LABEL));
+  return () => {
+    if (!wasThere) rmSync(hostFile(path, LABEL), { force: true });
+  };
+}
+
+function hostFile(path: ByteString, name: string): Buffer {
+  return hostPath(`${path}/${name}`);
+}
+
+/** @throws SessionError when it makes no sense. */
+function readLabel(path: ByteString): Lower | undefined {
+  let text: string;
+  try {
+    text = readFileSync(hostFile(path, LABEL), 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+  try {
+    const value = JSON.parse(text) as Lower;
+    if (Array.isArray(value.source)) return value;
+  } catch {
+    // Told below.
+  }
+  throw new SessionError(
+    `${shown(path)}/${LABEL} is damaged, so nobody knows what the changes are over`,
+    `remove that file if you know it: the directory then belongs to what is unlocked with it next`,
+  );
+}
+
+/** Throws the changes of a session away. */
+export function discardFolder(path: ByteString): void {
+  for (const name of OURS) rmSync(hostFile(path, name), { recursive: true, force: true });
+}
+
+/** Refuses what an upper on disk has no use for. */
+export function checkSize(size: string | undefined, upper: string): void {
+  if (size === undefined || upper === 'memory' || upper === 'tmpfs') return;
+  throw new UsageError(
+    'a session in a directory may hold what its filesystem holds',
+    'leave --size out',
+  );
+}
