@@ -46,7 +46,7 @@ const LOCKED: LockResult = {
   draining: false,
   holders: [],
   found: [],
-        kept: null,
+  kept: null,
 };
 
 /** A session that does what it is told to. */

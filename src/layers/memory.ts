@@ -157,13 +157,7 @@ export class MemoryUpper implements UpperLayer<MemoryNode> {
     this.#put(dir, name, node, true, true, true);
   }
 
-  put(
-    dir: MemoryNode,
-    name: Name,
-    node: MemoryNode,
-    covers: boolean,
-    mayOverdraw: boolean,
-  ): void {
+  put(dir: MemoryNode, name: Name, node: MemoryNode, covers: boolean, mayOverdraw: boolean): void {
     this.#put(dir, name, node, covers, false, mayOverdraw);
   }
 

@@ -45,7 +45,12 @@ export function realise(host: Host, marks: Marks, node: HostNode, isDurable: boo
 }
 
 /** Attributes of a kind that the upper's filesystem does not know are left out only where they say nothing (SELinux off). */
-function copyXattrs(host: Host, marks: Marks, node: HostNode, { layer, node: from }: LowerRef): void {
+function copyXattrs(
+  host: Host,
+  marks: Marks,
+  node: HostNode,
+  { layer, node: from }: LowerRef,
+): void {
   for (const name of layer.listxattr(from)) {
     const value = layer.getxattr(from, name);
     if (value === undefined) continue;

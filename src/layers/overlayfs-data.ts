@@ -10,7 +10,12 @@ const SEEK_HOLE = 4;
 const segments: Segments = new Segments();
 
 /** Makes the empty file `fd` equal to a lower file of `size` bytes. @returns bytes copied. */
-export function copyContents(native: Native, fd: number, { layer, node }: LowerRef, size: number): number {
+export function copyContents(
+  native: Native,
+  fd: number,
+  { layer, node }: LowerRef,
+  size: number,
+): number {
   check(native.ftruncate(fd, size));
   let copied = 0;
   for (let at = 0; at < size;) {

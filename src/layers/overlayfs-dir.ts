@@ -85,7 +85,8 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
     const wanted = Object.assign(new Attr(), this.#attr);
     for (const name of layer.listxattr(node)) {
       const value = layer.getxattr(node, name);
-      if (value !== undefined && name !== 'security.selinux') this.setxattr(this.#root, name, value);
+      if (value !== undefined && name !== 'security.selinux')
+        this.setxattr(this.#root, name, value);
     }
     this.setAttr(this.#root, wanted);
   }

@@ -88,9 +88,7 @@ export class Host {
   }
 
   list(node: HostNode): Listing {
-    const fd = check(
-      this.native.openBeneath(this.directory(node), '.', constants.O_DIRECTORY, 0),
-    );
+    const fd = check(this.native.openBeneath(this.directory(node), '.', constants.O_DIRECTORY, 0));
     const listing = this.native.listDirectory(fd);
     this.native.close(fd);
     if (typeof listing !== 'number') return listing;
@@ -160,9 +158,7 @@ export class Host {
   }
 
   rename(dir: HostNode, name: Name, toDir: HostNode, toName: Name, flags: number): void {
-    check(
-      this.native.renameat2(this.directory(dir), name, this.directory(toDir), toName, flags),
-    );
+    check(this.native.renameat2(this.directory(dir), name, this.directory(toDir), toName, flags));
   }
 
   /** Gives a node one more name. */

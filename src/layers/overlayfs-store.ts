@@ -55,7 +55,6 @@ export function openStore(native: Native, storeFd: number): Store {
   const found = native.openBeneath(storeFd, 'upper', constants.O_DIRECTORY, 0);
   if (found !== -ENOENT) inspect(native, check(found, 'upper'), 'upper');
   const upper = found >= 0 ? found : enter(storeFd, NEW_UPPER);
-  const directory = (): HostNode => new HostNode(0, S_IFDIR, -1, false);
   const store: Store = {
     root: directory(),
     work: directory(),
@@ -75,6 +74,10 @@ export function openStore(native: Native, storeFd: number): Store {
     if (!isKept) native.close(fd);
   }
   return store;
+}
+
+function directory(): HostNode {
+  return new HostNode(0, S_IFDIR, -1, false);
 }
 
 /** Removes whatever is in a directory. */

@@ -62,9 +62,7 @@ export class HostTree {
     const origin = this.origin(dir);
     for (let at = 0; at < names.length; at += BATCH) {
       const count = Math.min(BATCH, names.length - at);
-      check(
-        this.#host.native.statMany(this.#host.directory(dir), names, at, count, this.#batch),
-      );
+      check(this.#host.native.statMany(this.#host.directory(dir), names, at, count, this.#batch));
       for (let i = 0; i < count; i++) {
         this.#enter(loaded, dir, origin, names[at + i] ?? '', i * STAT_FIELDS);
       }
@@ -83,7 +81,11 @@ export class HostTree {
     check(-(this.#batch[at + STAT.ERRNO] ?? 0));
     const mode = this.#batch[at + STAT.MODE] ?? 0;
     const isDevice = (mode & S_IFMT) === S_IFCHR;
-    if (isDevice && this.#batch[at + STAT.RDEV_MAJOR] === 0 && this.#batch[at + STAT.RDEV_MINOR] === 0) {
+    if (
+      isDevice &&
+      this.#batch[at + STAT.RDEV_MAJOR] === 0 &&
+      this.#batch[at + STAT.RDEV_MINOR] === 0
+    ) {
       into.remove(name, true);
       return;
     }

@@ -112,14 +112,7 @@ export interface UpperLayer<Node extends object> {
    * @param covers  a lower entry of the new name exists; only asked when there is no entry.
    * @param replaces  the new name could be seen.
    */
-  move(
-    dir: Node,
-    name: Name,
-    toDir: Node,
-    toName: Name,
-    covers: boolean,
-    replaces: boolean,
-  ): void;
+  move(dir: Node, name: Name, toDir: Node, toName: Name, covers: boolean, replaces: boolean): void;
   /** Exchanges two entries. */
   exchange(dirA: Node, nameA: Name, dirB: Node, nameB: Name): void;
   /** Takes a name out; a whiteout stays if it covers a lower entry. `covers` tells it for names without an entry. */

@@ -19,7 +19,7 @@ export interface SessionRecord {
   mountpoint: ByteString;
   mode: 'directory' | 'commit';
   /** `memory`, `tmpfs`, or the path of the directory that the changes are in. */
-  upper: 'memory' | 'tmpfs' | ByteString;
+  upper: ByteString;
   links: 'shared' | 'separate';
   limitBytes: number;
   /** ISO 8601, UTC. */

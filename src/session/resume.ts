@@ -24,7 +24,7 @@ export interface Left {
  */
 export async function findLeft(
   { name, source }: UnlockOptions,
-  upper: 'memory' | 'tmpfs' | ByteString | undefined,
+  upper: ByteString | undefined,
 ): Promise<Left | undefined> {
   const folders =
     name === undefined
@@ -36,7 +36,8 @@ export async function findLeft(
     if (name === undefined && (record.upper === 'tmpfs' || record.upper !== upper)) continue;
     const seen = await inspect(folder);
     if (seen.health !== 'dead' || !isResumable(folder, record)) continue;
-    if (upper !== undefined && upper !== record.upper) refuse(record, 'keeps its changes elsewhere');
+    if (upper !== undefined && upper !== record.upper)
+      refuse(record, 'keeps its changes elsewhere');
     const isSame =
       source.length === 0 ||
       record.mode === 'commit' ||

@@ -18,7 +18,7 @@ import { bytes, type HostPath, hostPath, shown } from './checks.ts';
 import type { SessionRecord } from './record.ts';
 
 /** `memory`, `tmpfs`, or the path of a directory. */
-export type UpperOption = 'memory' | 'tmpfs' | HostPath;
+export type UpperOption = HostPath;
 
 /** What of a session's record says which lower its changes are over. */
 export type Lower = Pick<SessionRecord, 'source' | 'repo' | 'commit' | 'links'>;
@@ -27,10 +27,7 @@ const LABEL = 'ostree-ts.json';
 const OURS = new Set(['upper', 'upper.new', 'work', LABEL, `${LABEL}.new`]);
 
 /** The kind of an upper, or the real path of its directory. @throws UsageError, SessionError. */
-export function findUpper(
-  option: UpperOption | undefined,
-  isRoot: boolean,
-): 'memory' | 'tmpfs' | ByteString {
+export function findUpper(option: UpperOption | undefined, isRoot: boolean): ByteString {
   if (option === undefined || option === 'memory') return 'memory';
   if (!isRoot) {
     throw new SessionError(

@@ -136,7 +136,10 @@ function upperOf(upper: string): UpperOption {
   return upper === 'memory' || upper === 'tmpfs' ? upper : hostPath(upper);
 }
 
-function describe({ out, err, cwd }: Context, { name, mountpoint, limit, upper }: SessionStatus): void {
+function describe(
+  { out, err, cwd }: Context,
+  { name, mountpoint, limit, upper }: SessionStatus,
+): void {
   const isBounded = upper === 'memory' || upper === 'tmpfs';
   const size = limit === null || !isBounded ? '' : ` (up to ${displayBytes(limit)})`;
   const end = isBounded
