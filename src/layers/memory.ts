@@ -322,7 +322,7 @@ export class MemoryUpper implements UpperLayer<MemoryNode> {
   }
 
   punch(node: MemoryNode, offset: number, length: number): void {
-    this.#contentsOf(node).punch(offset, length);
+    if (length > 0) this.#contentsOf(node).punch(offset, length);
   }
 
   seek(node: MemoryNode, offset: number, whence: number): number {

@@ -320,6 +320,11 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
   }
 
   punch(node: HostNode, offset: number, length: number): void {
+    if (length === 0) {
+      // Beyond the end there is nothing to punch, but it is a change all the same.
+      this.truncate(node, this.#size(node));
+      return;
+    }
     const mode = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE;
     check(this.#native.fallocate(this.#file(node), mode, offset, length));
   }

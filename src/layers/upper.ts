@@ -141,7 +141,7 @@ export interface UpperLayer<Node extends object> {
   truncate(node: Node, size: number): void;
   /** Makes sure that writes into the range will not fail for want of space; does not change the size. */
   allocate(node: Node, offset: number, length: number): void;
-  /** Makes the range read as zeros; does not change the size. */
+  /** Makes the range, which may be empty, read as zeros; does not change the size. */
   punch(node: Node, offset: number, length: number): void;
   seek(node: Node, offset: number, whence: number): number;
   /** Writes the bytes of `from` at `offset`; runs of zeros become holes. */

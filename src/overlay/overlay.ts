@@ -256,7 +256,7 @@ export class Overlay<Node extends object = object> implements Filesystem {
     const { size } = this.#attr;
     const end = offset + length;
     if (action === 0) upper.allocate(node, offset, length);
-    else if (offset < size) upper.punch(node, offset, Math.min(end, size) - offset);
+    else upper.punch(node, offset, Math.max(0, Math.min(end, size) - offset));
     if (!keepsSize && end > size) upper.truncate(node, end);
     markModified(this.#tree, inode, node, !mayKeepPrivileges(caller), caller);
   }

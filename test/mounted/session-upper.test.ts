@@ -1,0 +1,209 @@
+/** Changes on a tmpfs and in a directory: what is kept, what is refused, and a session brought back after its daemon's death. */
+import test from 'ava';
+import { inSandbox, type Inside } from '../helpers/sandbox.ts';
+
+const sandboxed = test.macro(async (t, body: (inside: Inside) => Promise<void>) => {
+  await inSandbox(body);
+  t.pass();
+});
+
+test(
+  'a session on a tmpfs whose daemon was killed is brought back by its name, with all it held',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const fs = await import('node:fs');
+    const tree = tools.plant(`${work}/tree`, { a: 'a', 'd/b': 'b', 'gone/c': 'c', linked: 'l' });
+    fs.linkSync(`${tree}/linked`, `${tree}/twin`);
+    const mnt = tools.plant(`${work}/mnt`, {});
+    const before = tools.run('find', [tree, '-type', 'f', '-printf', '%p %s %T@\\n']);
+    const session = await library.unlock({
+      source: [tree],
+      mountpoint: mnt,
+      name: 'kept',
+      upper: 'tmpfs',
+      size: '32M',
+    });
+    tools.equal((await session.status()).upper, 'tmpfs');
+    fs.writeFileSync(`${mnt}/new`, 'new');
+    fs.appendFileSync(`${mnt}/a`, '+');
+    fs.appendFileSync(`${mnt}/linked`, '+');
+    fs.renameSync(`${mnt}/d`, `${mnt}/moved`);
+    fs.rmSync(`${mnt}/gone`, { recursive: true });
+    fs.mkdirSync(`${mnt}/gone`);
+    const look = () => [
+      tools
+        .run('find', [mnt, '-mindepth', '1', '-printf', '%P %y %s %m %n %T@\\n'])
+        .split('\n')
+        .sort(),
+      fs.readFileSync(`${mnt}/a`, 'utf8'),
+      fs.readFileSync(`${mnt}/twin`, 'utf8'),
+      fs.readFileSync(`${mnt}/moved/b`, 'utf8'),
+    ];
+    const seen = look();
+    for (let round = 0; round < 3; round++) {
+      const { daemon, keeper } = await tools.pids(session);
+      // The last time the keeper dies too, so that a dead mount is left.
+      if (round === 2) process.kill(keeper, 'SIGKILL');
+      process.kill(daemon, 'SIGKILL');
+      await tools.until(() => !fs.existsSync(`/proc/${keeper}`), 5000);
+      const dead = await session.status();
+      tools.equal(dead.health, 'dead');
+      tools.matches(dead.problems.join('\n'), /unlock --name=kept brings it back/);
+      const error = await tools.rejection(
+        library.unlock({ source: [work], mountpoint: mnt, name: 'kept' }),
+      );
+      tools.matches(error.message, /over another source/);
+      await library.unlock({ source: [], name: 'kept' });
+      tools.same(look(), seen);
+    }
+    const changes: string[] = [];
+    for await (const { kind, path } of session.diff()) changes.push(`${kind} ${path}`);
+    tools.same(changes, [
+      'M /a',
+      'D /d',
+      'D /gone/c',
+      'M /linked',
+      'A /moved',
+      'A /moved/b',
+      'A /new',
+      'M /twin',
+    ]);
+    await session.lock();
+    tools.equal(tools.run('find', [tree, '-type', 'f', '-printf', '%p %s %T@\\n']), before);
+    await tools.nothingIsLeft();
+    tools.equal(fs.readFileSync('/proc/mounts', 'utf8').includes('/run/ostree-ts'), false);
+  },
+);
+
+test(
+  'a dead session on a tmpfs is discarded by lock',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const fs = await import('node:fs');
+    const tree = tools.plant(`${work}/tree`, { a: 'a' });
+    const session = await library.unlock({
+      source: [tree],
+      name: 'dead',
+      upper: 'tmpfs',
+      size: '8M',
+    });
+    const { daemon, keeper } = await tools.pids(session);
+    process.kill(daemon, 'SIGKILL');
+    await tools.until(() => !fs.existsSync(`/proc/${keeper}`), 5000);
+    await session.lock();
+    await tools.nothingIsLeft();
+    tools.equal(fs.readFileSync('/proc/mounts', 'utf8').includes('/run/ostree-ts'), false);
+  },
+);
+
+test(
+  'a full tmpfs refuses, keeps what was there, and can be emptied',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const fs = await import('node:fs');
+    const tree = tools.plant(`${work}/tree`, { big: 'x'.repeat(3_000_000), small: 's' });
+    const session = await library.unlock({
+      source: [tree],
+      upper: 'tmpfs',
+      size: '2M',
+      name: 'full',
+    });
+    const code = (run: () => void) => {
+      try {
+        run();
+      } catch (error) {
+        return (error as NodeJS.ErrnoException).code;
+      }
+      return 'done';
+    };
+    // The copy does not fit: the old file is whole, and nothing of the try takes space.
+    tools.equal(
+      code(() => fs.appendFileSync(`${tree}/big`, 'y')),
+      'ENOSPC',
+    );
+    tools.equal(fs.statSync(`${tree}/big`).size, 3_000_000);
+    fs.writeFileSync(`${tree}/fill`, 'z'.repeat(1_500_000));
+    tools.equal(
+      code(() => fs.writeFileSync(`${tree}/more`, 'z'.repeat(1_500_000))),
+      'ENOSPC',
+    );
+    fs.rmSync(`${tree}/fill`);
+    fs.rmSync(`${tree}/more`);
+    fs.rmSync(`${tree}/big`);
+    fs.writeFileSync(`${tree}/fill`, 'z'.repeat(1_500_000));
+    tools.same(fs.readdirSync(tree).sort(), ['fill', 'small']);
+    await session.lock();
+    await tools.nothingIsLeft();
+  },
+);
+
+test(
+  'changes in a directory outlive the session, belong to its source, and go when told so',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const fs = await import('node:fs');
+    const tree = tools.plant(`${work}/tree`, { a: 'a' });
+    const other = tools.plant(`${work}/other`, { a: 'other' });
+    const upper = tools.plant(`${work}/changes`, {});
+    const first = await library.unlock({ source: [tree], upper });
+    tools.equal((await first.status()).upper, upper);
+    fs.writeFileSync(`${tree}/a`, 'changed');
+    const busy = await tools.rejection(
+      library.unlock({ source: [tree], mountpoint: other, upper }),
+    );
+    tools.matches(busy.message, /in use|already the session/);
+    tools.equal((await first.lock()).kept, upper);
+    tools.equal(fs.readFileSync(`${tree}/a`, 'utf8'), 'a');
+    const wrong = await tools.rejection(library.unlock({ source: [other], upper }));
+    tools.matches(wrong.message, /belong to another source/);
+    tools.matches(wrong.remedy ?? '', /--force/);
+    const again = await library.unlock({ source: [tree], upper });
+    tools.equal(fs.readFileSync(`${tree}/a`, 'utf8'), 'changed');
+    // Killed, it is found by its directory as well.
+    const { daemon, keeper } = await tools.pids(again);
+    process.kill(daemon, 'SIGKILL');
+    await tools.until(() => !fs.existsSync(`/proc/${keeper}`), 5000);
+    const back = await library.unlock({ source: [tree], upper });
+    tools.equal(back.name, again.name);
+    tools.equal(fs.readFileSync(`${tree}/a`, 'utf8'), 'changed');
+    tools.equal((await back.lock({ discard: true })).kept, null);
+    tools.same(fs.readdirSync(upper), []);
+    await tools.nothingIsLeft();
+  },
+);
+
+test(
+  'a directory that cannot hold changes is refused, and says why; nothing is left',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const fs = await import('node:fs');
+    const tree = tools.plant(`${work}/tree`, { 'd/a': 'a' });
+    const mountpoint = tools.plant(`${work}/mnt`, { 'in/a': '' });
+    const foreign = tools.plant(`${work}/foreign`, { mine: 'x' });
+    const damaged = tools.plant(`${work}/damaged`, { 'upper/d/x': '', 'work/work/x': '' });
+    tools.run('setfattr', [
+      '-n',
+      'trusted.overlay.redirect',
+      '-v',
+      '/../etc',
+      `${damaged}/upper/d`,
+    ]);
+    const label = tools.plant(`${work}/label`, { 'ostree-ts.json': 'nonsense' });
+    const cases: [upper: string, message: RegExp][] = [
+      [`${tree}/d`, /inside .*tree, which the session shows/],
+      [`${mountpoint}/in`, /inside .*mnt, which the session shows/],
+      [foreign, /holds mine, which is nothing of a session/],
+      [damaged, /upper\/d: its redirect/],
+      [label, /ostree-ts\.json is damaged/],
+      [`${work}/none`, /cannot be used: ENOENT/],
+      [`${tree}/d/a`, /is not a directory/],
+      ['/proc', /holds|cannot/],
+    ];
+    for (const [upper, message] of cases) {
+      const error = await tools.rejection(library.unlock({ source: [tree], mountpoint, upper }));
+      tools.matches(`${error.message} ${error.remedy}`, message);
+    }
+    tools.same(fs.readdirSync(foreign), ['mine']);
+    await tools.nothingIsLeft();
+  },
+);
