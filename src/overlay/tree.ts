@@ -155,7 +155,7 @@ export class Tree<Node extends object> {
       this.upper.require(this.upper.nodeBytes + this.upper.nameBytes(inode.name));
     }
     const node = this.#make(inode, mayOverdraw);
-    if (directory !== undefined) this.#adopt(directory, inode.name, node);
+    if (directory !== undefined) this.#adopt(directory, inode.name, node, true);
     this.#raised(inode, node);
     return node;
   }

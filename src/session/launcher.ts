@@ -146,7 +146,8 @@ export async function unlock(given: UnlockOptions): Promise<Session> {
 }
 
 function lowerOf(options: UnlockOptions, places: Places, store: Store | undefined): Lower {
-  if (store === undefined) return { source: places.sources, links: options.links ?? linksOf(places.sources) };
+  if (store === undefined)
+    return { source: places.sources, links: options.links ?? linksOf(places.sources) };
   return {
     source: [store.revision],
     repo: places.sources[0] ?? '',

@@ -32,7 +32,7 @@ interface Place {
 }
 
 /** A planted lower, an empty folder for changes and operations to be done, on a tmpfs of their own. */
-async function place(t: ExecutionContext, seed: number): Promise<Place> {
+async function prepare(t: ExecutionContext, seed: number): Promise<Place> {
   const root = mkdtempSync(join(tmpdir(), 'interop-'));
   execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=256M', 'tmpfs', root]);
   t.teardown(() => {
@@ -76,8 +76,7 @@ async function list(mountpoint: string): Promise<string> {
     .join('\n');
 }
 
-function mountKernel(place: Place, options: string): void {
-  const { lower, changes, mountpoint } = place;
+function mountKernel({ lower, changes, mountpoint }: Place, options: string): void {
   const all = `lowerdir=${lower},upperdir=${changes}/upper,workdir=${changes}/work${options}`;
   execFileSync('mount', ['-t', 'overlay', 'overlay', '-o', all, mountpoint]);
 }
@@ -85,7 +84,7 @@ function mountKernel(place: Place, options: string): void {
 test.serial(`the kernel shows what a session has written, ${ROUNDS} times`, async (t) => {
   for (let round = 0; round < ROUNDS; round++) {
     const seed = FIRST_SEED + round;
-    const here = await place(t, seed);
+    const here = await prepare(t, seed);
     const { lower, changes, mountpoint, script } = here;
     const before = await list(lower);
     const session = await unlock({ source: [lower], mountpoint, upper: changes });
@@ -111,7 +110,7 @@ for (const options of ['', ',redirect_dir=on', ',redirect_dir=on,metacopy=on']) 
     async (t) => {
       for (let round = 0; round < ROUNDS; round++) {
         const seed = FIRST_SEED + 1000 + round;
-        const here = await place(t, seed);
+        const here = await prepare(t, seed);
         const { lower, changes, mountpoint, script } = here;
         mkdirSync(join(changes, 'upper'));
         mkdirSync(join(changes, 'work'));

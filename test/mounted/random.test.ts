@@ -109,7 +109,9 @@ test.serial(
     );
     for (const [operation, count] of [...histogram].sort(([a], [b]) => a.localeCompare(b)))
       t.log(`${String(count).padStart(7)} ${operation}`);
-    for (const operation of MUST_OCCUR.filter((name) => UPPER === 'memory' || !WHITEOUTS.test(name)))
+    for (const operation of MUST_OCCUR.filter(
+      (name) => UPPER === 'memory' || !WHITEOUTS.test(name),
+    ))
       t.true((histogram.get(operation) ?? 0) > 0, `never: ${operation}`);
   },
 );

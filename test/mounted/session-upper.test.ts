@@ -108,6 +108,7 @@ test(
       size: '2M',
       name: 'full',
     });
+    // oxlint-disable-next-line unicorn/consistent-function-scoping -- the body runs in another process
     const code = (run: () => void) => {
       try {
         run();
