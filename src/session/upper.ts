@@ -1,6 +1,7 @@
 /** Where a session keeps its changes, and what is left of one whose daemon has died. */
 import {
   constants,
+  existsSync,
   fsyncSync,
   openSync,
   closeSync,
@@ -71,6 +72,7 @@ export function checkFolder(
       'name an empty directory, or one that a session has left',
     );
   }
+  refuseKernelState(path);
   const before = readLabel(path);
   if (before === undefined || force) return;
   const differs = (['source', 'repo', 'commit', 'links'] as const).find(
@@ -81,6 +83,26 @@ export function checkFolder(
     `the changes in ${shown(path)} belong to another source: ${describe(before)}`,
     'unlock that, or take them for this one all the same: --force',
   );
+}
+
+/**
+ * What kernel overlayfs keeps beside an upper and we would not keep true: an index of hard links, and the mark of a
+ * volatile mount that did not end cleanly. @throws SessionError.
+ */
+function refuseKernelState(path: ByteString): void {
+  if (existsSync(hostFile(path, 'work/work/incompat/volatile'))) {
+    throw new SessionError(
+      `the changes in ${shown(path)} are of a volatile overlay mount that did not end cleanly: parts may be missing`,
+      'name another directory',
+    );
+  }
+  const index = hostFile(path, 'work/index');
+  if (existsSync(index) && readdirSync(index).length > 0) {
+    throw new SessionError(
+      `the changes in ${shown(path)} have an index of hard links (index=on), which this version does not keep`,
+      'mount them with kernel overlayfs, or name another directory',
+    );
+  }
 }
 
 function isInside(path: ByteString, place: ByteString): boolean {
