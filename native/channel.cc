@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <poll.h>
+#include <sched.h>
 
 namespace {
 
@@ -11,6 +12,8 @@ namespace {
 constexpr size_t kLargestRead = 1024 * 1024;
 constexpr size_t kPage = 4096;
 constexpr unsigned kWakeCheckInterval = 32;
+constexpr uint64_t kLingerNs = 100'000;
+constexpr unsigned kLingersSkippedMax = 255;
 
 size_t PageUp(size_t size) { return (size + kPage - 1) / kPage * kPage; }
 
@@ -108,6 +111,7 @@ class Channel : public Napi::ObjectWrap<Channel> {
 
   int64_t Next();
   bool Woken();
+  bool Linger();
   int Answer(uint32_t length);
   int AnswerSegments(Span<double> segments, uint32_t count);
   bool Hand(uint64_t unique, std::vector<Segment>& waiting, size_t length, bool last_waits);
@@ -117,6 +121,9 @@ class Channel : public Napi::ObjectWrap<Channel> {
   int memory_ = -1;
   unsigned since_wake_check_ = 0;
   size_t data_bytes_ = 0;
+  // After waits in vain, so many more go to sleep at once.
+  unsigned lingers_to_skip_ = 0;
+  unsigned lingers_skipped_ = 0;
   std::shared_ptr<Pages> request_;
   std::shared_ptr<Pages> reply_;
   // Where segments are read to; goes with a job to the pool, which gives another.
@@ -145,14 +152,34 @@ int64_t Channel::Next() {
       return length;
     }
     if (errno == EAGAIN) {
+      if (Linger()) continue;
+      const uint64_t since = Statistics::Now();
       pollfd wanted[2] = {{device_->fd(), POLLIN, 0}, {wake_, POLLIN, 0}};
       if (poll(wanted, 2, -1) < 0 && errno != EINTR) return -errno;
       if (wanted[1].revents != 0 && Woken()) return 0;
+      // It would have been met: worth waiting for again.
+      if (Statistics::Now() - since < kLingerNs) lingers_skipped_ = lingers_to_skip_ = 0;
     } else if (errno != EINTR && errno != ENOENT) {
       // ENOENT: the request was aborted before we could take it.
       return -errno;
     }
   }
+}
+
+// Waits awake for a moment, when that has paid lately: the next request of a program at work comes before this
+// thread would be asleep, and waking a processor that has gone idle takes longer than serving a request (on virtual
+// machines, many times longer). Others that want the processor get it. Returns whether a request may be there.
+bool Channel::Linger() {
+  if (lingers_skipped_ < lingers_to_skip_) return lingers_skipped_++, false;
+  const uint64_t until = Statistics::Now() + kLingerNs;
+  pollfd wanted{device_->fd(), POLLIN, 0};
+  do {
+    sched_yield();
+    if (poll(&wanted, 1, 0) != 0) return lingers_skipped_ = lingers_to_skip_ = 0, true;
+  } while (Statistics::Now() < until);
+  lingers_skipped_ = 0;
+  lingers_to_skip_ = std::min(2 * lingers_to_skip_ + 1, kLingersSkippedMax);
+  return false;
 }
 
 // Whether somebody wrote to the eventfd, which is 0 again then.
