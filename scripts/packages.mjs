@@ -80,7 +80,12 @@ export const SYSTEM_PACKAGES = [
   { name: 'attr', probe: 'setfattr', why: 'extended attributes in tests', purposes: ['test'] },
   { name: 'acl', probe: 'setfacl', why: 'POSIX ACLs in tests', purposes: ['test'] },
   { name: 'libcap2-bin', probe: 'setcap', why: 'file capabilities in tests', purposes: ['test'] },
-  { name: 'e2fsprogs', probe: 'mkfs.ext4', why: 'ext4 to compare with', purposes: ['test', 'bench'] },
+  {
+    name: 'e2fsprogs',
+    probe: 'mkfs.ext4',
+    why: 'ext4 to compare with',
+    purposes: ['test', 'bench'],
+  },
   {
     name: 'util-linux',
     probe: 'unshare',
