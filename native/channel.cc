@@ -13,7 +13,7 @@ constexpr size_t kLargestRead = 1024 * 1024;
 constexpr size_t kPage = 4096;
 constexpr unsigned kWakeCheckInterval = 32;
 constexpr uint64_t kLingerNs = 100'000;
-constexpr unsigned kLingersSkippedMax = 255;
+constexpr unsigned kSleepsMax = 255;
 
 size_t PageUp(size_t size) { return (size + kPage - 1) / kPage * kPage; }
 
@@ -111,7 +111,7 @@ class Channel : public Napi::ObjectWrap<Channel> {
 
   int64_t Next();
   bool Woken();
-  bool Linger();
+  bool Lingers(uint64_t& since);
   int Answer(uint32_t length);
   int AnswerSegments(Span<double> segments, uint32_t count);
   bool Hand(uint64_t unique, std::vector<Segment>& waiting, size_t length, bool last_waits);
@@ -121,9 +121,9 @@ class Channel : public Napi::ObjectWrap<Channel> {
   int memory_ = -1;
   unsigned since_wake_check_ = 0;
   size_t data_bytes_ = 0;
-  // After waits in vain, so many more go to sleep at once.
-  unsigned lingers_to_skip_ = 0;
-  unsigned lingers_skipped_ = 0;
+  // Waits that go to sleep at once: after the last lingering in vain, and those of them still to come.
+  unsigned sleeps_ = 0;
+  unsigned sleeps_to_come_ = 0;
   std::shared_ptr<Pages> request_;
   std::shared_ptr<Pages> reply_;
   // Where segments are read to; goes with a job to the pool, which gives another.
@@ -140,6 +140,8 @@ class Channel : public Napi::ObjectWrap<Channel> {
 // and one call less when requests queue. A blocking read that a signal ends gains 0.3 us more, for a
 // signal handler and a helper thread: not worth it.
 int64_t Channel::Next() {
+  // When lingering began; 0 before.
+  uint64_t lingers_since = 0;
   for (;;) {
     // Requests without a gap must not keep a wake-up waiting.
     if (++since_wake_check_ >= kWakeCheckInterval && Woken()) return 0;
@@ -149,16 +151,17 @@ int64_t Channel::Next() {
       memcpy(&header, request_->data(), sizeof header);
       current_ = {header.unique, Statistics::Now(), header.opcode};
       statistics_->Received(header.opcode);
+      if (lingers_since != 0) sleeps_to_come_ = sleeps_ = 0;
       return length;
     }
     if (errno == EAGAIN) {
-      if (Linger()) continue;
+      if (Lingers(lingers_since)) continue;
       const uint64_t since = Statistics::Now();
       pollfd wanted[2] = {{device_->fd(), POLLIN, 0}, {wake_, POLLIN, 0}};
       if (poll(wanted, 2, -1) < 0 && errno != EINTR) return -errno;
       if (wanted[1].revents != 0 && Woken()) return 0;
       // It would have been met: worth waiting for again.
-      if (Statistics::Now() - since < kLingerNs) lingers_skipped_ = lingers_to_skip_ = 0;
+      if (Statistics::Now() - since < kLingerNs) sleeps_to_come_ = sleeps_ = 0;
     } else if (errno != EINTR && errno != ENOENT) {
       // ENOENT: the request was aborted before we could take it.
       return -errno;
@@ -166,20 +169,23 @@ int64_t Channel::Next() {
   }
 }
 
-// Waits awake for a moment, when that has paid lately: the next request of a program at work comes before this
-// thread would be asleep, and waking a processor that has gone idle takes longer than serving a request (on virtual
-// machines, many times longer). Others that want the processor get it. Returns whether a request may be there.
-bool Channel::Linger() {
-  if (lingers_skipped_ < lingers_to_skip_) return lingers_skipped_++, false;
-  const uint64_t until = Statistics::Now() + kLingerNs;
-  pollfd wanted{device_->fd(), POLLIN, 0};
-  do {
-    sched_yield();
-    if (poll(&wanted, 1, 0) != 0) return lingers_skipped_ = lingers_to_skip_ = 0, true;
-  } while (Statistics::Now() < until);
-  lingers_skipped_ = 0;
-  lingers_to_skip_ = std::min(2 * lingers_to_skip_ + 1, kLingersSkippedMax);
-  return false;
+// Whether to look for a request once more before going to sleep. To wait awake for a moment pays while a program is at
+// work: its next request comes before this thread would be asleep, and waking a processor that has gone idle takes longer
+// than serving a request (on virtual machines, many times longer). Others that want the processor get it; when nothing
+// came, so many of the next waits are spent asleep.
+bool Channel::Lingers(uint64_t& since) {
+  const uint64_t now = Statistics::Now();
+  if (since == 0) {
+    if (sleeps_to_come_ > 0) return sleeps_to_come_--, false;
+    since = now;
+  } else if (now - since >= kLingerNs) {
+    sleeps_ = std::min(2 * sleeps_ + 1, kSleepsMax);
+    sleeps_to_come_ = sleeps_;
+    since = 0;
+    return false;
+  }
+  sched_yield();
+  return true;
 }
 
 // Whether somebody wrote to the eventfd, which is 0 again then.
