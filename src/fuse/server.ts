@@ -91,7 +91,9 @@ export class Server {
       }
       let result = this.#serve(length);
       if (result === -abi.ENOSPC && this.#reclaim(length)) result = this.#serve(length);
-      if (--untilLook <= 0) {
+      // One BATCH_FORGET may be all that is heard of tens of thousands of files.
+      const isMany = this.#exchange.request.opcode === abi.FUSE_BATCH_FORGET;
+      if (--untilLook <= 0 || isMany) {
         untilLook = interval;
         onInterval?.look();
       }
