@@ -5,7 +5,7 @@
  * entries are made. So a cookie means the same name for ever, whatever comes and goes in between.
  */
 import { FsError } from '../errors.ts';
-import { Attr, S_IFDIR, S_IFMT } from '../layers/layer.ts';
+import { Attr, S_IFMT } from '../layers/layer.ts';
 import type { Name } from '../layers/layer.ts';
 import { OWN_COOKIES } from '../layers/upper.ts';
 import type { UpperEntry } from '../layers/upper.ts';
@@ -179,9 +179,4 @@ function firstIndex(cookie: number): number {
 /** DT_* of a mode. */
 function typeOf(mode: number): number {
   return (mode & S_IFMT) >>> 12;
-}
-
-/** Whether a mode is a directory's. */
-export function isDirectory(mode: number): boolean {
-  return (mode & S_IFMT) === S_IFDIR;
 }
