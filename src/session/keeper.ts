@@ -1,0 +1,174 @@
+/** Starts keepers, which mount sessions and start their daemons, and hears whether they succeed. */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { closeSync, constants, openSync, readFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import type { Readable } from 'node:stream';
+import { fileURLToPath } from 'node:url';
+import { SessionError } from '../errors.ts';
+import { keeperPath } from '../native.ts';
+import { hostPath, openPlace, type Places } from './checks.ts';
+import type { DaemonOptions } from './daemon.ts';
+import type { UnlockOptions } from './launcher.ts';
+import type { SessionRecord } from './record.ts';
+import type { Store } from './store.ts';
+
+const UPPER_FLAGS = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
+
+/** More than the keeper allows the daemon and the mount together, so that its reason arrives. */
+const START_MS = 90_000;
+/** For the keeper to undo what it has done. */
+const UNDO_MS = 10_000;
+
+/** @throws SessionError it was not built, and none fits. */
+export function findKeeper(): string {
+  try {
+    return keeperPath();
+  } catch (error) {
+    throw new SessionError((error as Error).message, 'install the package again', { cause: error });
+  }
+}
+
+/** Starts the keeper and waits for its verdict. @returns the keeper, when the session is tied to this process. */
+export async function start(
+  folder: string,
+  record: SessionRecord,
+  places: Places,
+  programs: { keeper: string; mounter: string },
+  options: UnlockOptions,
+  store: Store | undefined,
+  isLeft: boolean,
+): Promise<ChildProcess | undefined> {
+  const fds: number[] = [];
+  const opened = (fd: number) => {
+    fds.push(fd);
+    return fd;
+  };
+  try {
+    const logFlags = constants.O_RDWR | constants.O_APPEND | constants.O_CREAT;
+    const lowers = store?.fds ?? places.sources.map((source) => opened(openPlace(source)));
+    const log = opened(openSync(`${folder}/log`, logFlags, 0o600));
+    const hasFolder = record.upper !== 'memory' && record.upper !== 'tmpfs';
+    const upper = hasFolder ? [opened(openSync(hostPath(record.upper), UPPER_FLAGS))] : [];
+    const keeper = spawn(
+      programs.keeper,
+      [
+        ...upperArguments(record, isLeft),
+        ...keeperArguments(record, lowers.length, programs.mounter, options, store),
+      ],
+      {
+        // The keeper says which is which.
+        stdio: [
+          'ignore',
+          log,
+          log,
+          'pipe',
+          opened(openPlace(Buffer.from(folder).toString('latin1'))),
+          opened(openPlace(Buffer.from(dirname(folder)).toString('latin1'))),
+          opened(openPlace(places.mountpoint)),
+          ...lowers,
+          ...upper,
+        ],
+        cwd: '/',
+        // Nothing that this shell sets may change how the daemon runs.
+        env:
+          process.env['LD_LIBRARY_PATH'] === undefined
+            ? {}
+            : { LD_LIBRARY_PATH: process.env['LD_LIBRARY_PATH'] },
+        detached: true,
+      },
+    );
+    const verdict = await outcome(keeper);
+    if (verdict === 'up') {
+      if (options.foreground === true) return keeper;
+      keeper.unref();
+      (keeper.stdio[3] as Readable).destroy();
+      return undefined;
+    }
+    const lines = readFileSync(`/proc/self/fd/${log}`, 'utf8').trimEnd().split('\n');
+    throw new SessionError(`cannot start the session: ${verdict}`, remedyFor(verdict, lines));
+  } finally {
+    for (const fd of fds) closeSync(fd);
+  }
+}
+
+function upperArguments({ upper, limitBytes }: SessionRecord, isLeft: boolean): string[] {
+  if (upper === 'memory') return [];
+  const kind = upper === 'tmpfs' ? `--tmpfs=${limitBytes}` : '--upper';
+  return isLeft ? [kind, '--attach'] : [kind];
+}
+
+function keeperArguments(
+  record: SessionRecord,
+  lowers: number,
+  mounter: string,
+  options: UnlockOptions,
+  store: Store | undefined,
+): string[] {
+  const daemon: DaemonOptions = {
+    name: record.name,
+    lowers,
+    ...(store !== undefined && { commit: store.source }),
+    links: record.links,
+    limitBytes: record.limitBytes,
+    ...(record.upper !== 'memory' && { upper: record.upper === 'tmpfs' ? 'tmpfs' : 'disk' }),
+    readonly: false,
+    isolated: mounter === '',
+    worker: new URL('../fuse/worker.js', import.meta.url).href,
+  };
+  return [
+    `--name=${record.name}`,
+    `--fusermount=${mounter}`,
+    `--lowers=${lowers}`,
+    ...(options.foreground === true ? ['--foreground'] : []),
+    ...(options.suid === false ? ['--nosuid'] : []),
+    ...(options.dev === false ? ['--nodev'] : []),
+    '--',
+    process.execPath,
+    fileURLToPath(new URL('daemon.js', import.meta.url)),
+    JSON.stringify(daemon),
+  ];
+}
+
+/** `up`, or why not. */
+function outcome(keeper: ChildProcess): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let text = '';
+    const socket = keeper.stdio[3] as Readable;
+    let timer = setTimeout(() => {
+      text = 'failed it takes too long\n';
+      keeper.kill('SIGTERM');
+      timer = setTimeout(() => {
+        keeper.kill('SIGKILL');
+        settle();
+      }, UNDO_MS);
+    }, START_MS);
+    const settle = () => {
+      clearTimeout(timer);
+      const [first = ''] = text.split('\n');
+      if (first === 'up') resolve('up');
+      else resolve(first === '' ? 'the keeper ended without a word' : first.replace('failed ', ''));
+    };
+    keeper.on('error', (error) => {
+      clearTimeout(timer);
+      reject(
+        new SessionError(`cannot run the keeper: ${error.message}`, 'install the package again', {
+          cause: error,
+        }),
+      );
+    });
+    socket.on('data', (chunk: Buffer) => {
+      text += chunk.toString('utf8');
+      if (text === 'up\n') settle();
+    });
+    socket.on('error', settle);
+    socket.on('close', settle);
+  });
+}
+
+/** The last words in the log, when they say more than the verdict. */
+function remedyFor(verdict: string, log: string[]): string {
+  const last = log.findLast((line) => line !== '' && !line.includes(verdict));
+  return last === undefined
+    ? 'see what is allowed here: ostree-ts doctor'
+    : `the log says: ${last}`;
+}
