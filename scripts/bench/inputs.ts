@@ -2,6 +2,7 @@
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { Commits } from './commits.ts';
 import { CannotDo, run } from './process.ts';
 
 /** How much of everything. */
@@ -60,6 +61,7 @@ export interface Inputs {
   readonly units: number;
   /** What the lower lies on. */
   readonly lowerKind: string;
+  readonly commits: Commits;
 }
 
 const UNITS = 12;
@@ -120,7 +122,8 @@ export async function makeInputs(
   makeSources(sources);
   await run('sync', ['-f', lower]);
   if (lowerKind !== PLAIN_FOLDER) await run('mount', ['-o', 'remount,ro', lower]);
-  return { scale, work, lower, sources, units: UNITS, lowerKind };
+  const commits = new Commits(join(folder, 'commits'), lower, work);
+  return { scale, work, lower, sources, units: UNITS, lowerKind, commits };
 }
 
 async function compileWork(folder: string): Promise<string> {

@@ -11,18 +11,21 @@ import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { listSessions } from '../../src/index.ts';
+import { figures } from './figures.ts';
 import { FULL, makeInputs, QUICK } from './inputs.ts';
-import { PEERS, unmount } from './peers.ts';
+import { MODES } from './ours.ts';
+import { PEERS, type Peer, unmount } from './peers.ts';
 import { interruption, run } from './process.ts';
-import { figures, table } from './report.ts';
+import { table } from './report.ts';
 import { GROUPS } from './rows.ts';
 import { Runner } from './runner.ts';
 
 const USAGE = `npm run bench -- [options]
   --rows=a,b     only these rows: ${GROUPS.flatMap(({ rows }) => rows.map(({ name }) => name)).join(' ')}
   --peers=a,b    only these peers: ${PEERS.map(({ name }) => name).join(' ')}
+  --modes=a,b    only these of ours: ${MODES.map(({ name }) => name).join(' ')}
   --rounds=N     at most so many rounds (5; 3 with --quick)
-  --quick        smaller inputs, two minutes rather than fifteen
+  --quick        smaller inputs and one mode, two minutes rather than fifteen
   --json         one object a line, and nothing else, on stdout`;
 
 const MINUTE = 60_000;
@@ -35,6 +38,7 @@ class Misuse extends Error {}
 interface Options {
   rows: string[] | undefined;
   peers: string[] | undefined;
+  modes: string[] | undefined;
   rounds: number;
   quick: boolean;
   json: boolean;
@@ -48,6 +52,7 @@ function parse(words: string[]): Options {
     options: {
       rows: { type: 'string' },
       peers: { type: 'string' },
+      modes: { type: 'string' },
       rounds: { type: 'string' },
       quick: { type: 'boolean', default: false },
       json: { type: 'boolean', default: false },
@@ -65,7 +70,11 @@ function parse(words: string[]): Options {
     values.peers,
     PEERS.map(({ name }) => name),
   );
-  return { rows, peers, rounds, quick, json, inside };
+  const modes = names(
+    values.modes ?? (quick ? MODES[0]?.name : undefined),
+    MODES.map(({ name }) => name),
+  );
+  return { rows, peers, modes, rounds, quick, json, inside };
 }
 
 /** A list of names, each of which must be known. */
@@ -114,42 +123,41 @@ async function measure(options: Options, folder: string): Promise<number> {
     const groups = GROUPS.filter(
       ({ rows }) => options.rows === undefined || rows.some(({ name }) => has(options.rows, name)),
     );
-    const peers = PEERS.filter(({ name }) => has(options.peers, name)).filter((peer) => {
-      const why = peer.missing();
-      if (why !== undefined) say(`without ${peer.name}: ${why}`);
-      return why === undefined;
-    });
+    const peers = able(PEERS, options.peers);
+    const modes = able(MODES, options.modes);
     const inputs = await makeInputs(folder, options.quick ? QUICK : FULL, say);
     const runner = new Runner({
       inputs,
       groups,
+      modes,
       peers,
       tmpfs,
       say,
-
       rounds: options.rounds,
       deadline: start + (options.quick ? QUICK_BUDGET_MS : BUDGET_MS),
     });
     const results = await runner.run();
-    const all = figures(
-      results,
-      groups,
-      peers.map(({ name }) => name),
-    ).filter(({ row }) => has(options.rows, row));
-    if (options.json) for (const figure of all) console.log(JSON.stringify(figure));
-    const text = table(
-      all,
-      results,
-      groups,
-      peers.map(({ name }) => name),
+    const all = figures(results, groups, { modes, peers }).filter(({ row }) =>
+      has(options.rows, row),
     );
-    (options.json ? console.error : console.log)(text);
+    if (options.json) for (const figure of all) console.log(JSON.stringify(figure));
+    (options.json ? console.error : console.log)(table(all, results, groups));
     say(`${Math.round((Date.now() - start) / 1000)} s`);
-    return results.failures.some(({ peer }) => peer === 'ostree-ts') ? 1 : 0;
+    return results.failures.some(({ peer }) => MODES.some(({ name }) => name === peer)) ? 1 : 0;
   } finally {
     await unmount(join(folder, 'lower'));
     await unmount(tmpfs);
   }
+}
+
+/** Those who are asked for and can be measured here; the others are told. */
+function able(all: readonly Peer[], wanted: readonly string[] | undefined): Peer[] {
+  return all.filter((one) => {
+    if (!has(wanted, one.name)) return false;
+    const why = one.missing();
+    if (why !== undefined) say(`without ${one.name}: ${why}`);
+    return why === undefined;
+  });
 }
 
 function has(list: readonly string[] | undefined, name: string): boolean {

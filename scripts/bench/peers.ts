@@ -1,9 +1,8 @@
-/** Those who are compared: each shows a lower, writable, with an upper that is memory. */
+/** Those we are compared with: each shows a lower, writable, with an upper that is memory. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { unlock } from '../../src/index.ts';
 import { CannotDo, NO_USAGE, run, type Usage, usageOf } from './process.ts';
 
 /** A fresh mount. */
@@ -14,6 +13,8 @@ export interface Place extends AsyncDisposable {
   scratch(): string;
   /** Of the process that serves it; nothing where that is the kernel. */
   usage(): Usage;
+  /** The command that has the lower seen at `root`, where that is what is measured. */
+  readonly begin?: readonly string[];
   /** Bytes that it holds in memory for the session; only ours can tell. */
   held?(): Promise<number>;
 }
@@ -27,30 +28,6 @@ export interface Peer {
 }
 
 const MOUNT_MS = 10_000;
-
-/** What is measured. The mode stands beside each of its figures. */
-export const OURS: Peer = {
-  name: 'ostree-ts',
-  missing: () => undefined,
-  async open(lower, folder) {
-    const mountpoint = join(folder, 'mnt');
-    mkdirSync(mountpoint);
-    const name = `${basename(dirname(dirname(folder)))}-${basename(folder)}`;
-    const session = await unlock({ source: [lower], mountpoint, name, foreground: true });
-    const { pid } = await session.status();
-    return {
-      root: mountpoint,
-      scratch: () => newFolder(mountpoint),
-      usage: () => (pid === null ? NO_USAGE : usageOf(pid)),
-      held: async () => (await session.status()).used ?? Number.NaN,
-      async [Symbol.asyncDispose]() {
-        await session.lock({ lazy: true });
-      },
-    };
-  },
-};
-
-export const MODE = 'memory/cached';
 
 /** Nothing over the lower: what there is to lose. Its new files are made on the tmpfs. */
 const plain: Peer = {
@@ -96,8 +73,36 @@ const unionfs: Peer = served('unionfs-fuse', 'unionfs', (lower, folder) => {
   return ['-f', '-o', 'cow,allow_other,suid,dev', `${upper}=RW:${lower}=RO`, mountpoint];
 });
 
+/** It writes into what it shows: the lower is read-only here, so new files are made in a second one, of a tmpfs. */
+const rofiles: Peer = {
+  ...served('rofiles-fuse', 'rofiles-fuse', () => []),
+  async open(lower, folder) {
+    const own = join(folder, 'own');
+    mkdirSync(own);
+    const show = (path: string, at: string) => {
+      mkdirSync(at);
+      const words = ['-f', '-o', 'allow_other,suid,dev', path, at];
+      return served('rofiles-fuse', 'rofiles-fuse', () => words).open(path, folder);
+    };
+    const shown = await show(lower, join(folder, 'mnt'));
+    const made = await show(own, join(folder, 'new'));
+    return {
+      root: shown.root,
+      scratch: () => newFolder(made.root),
+      usage() {
+        const [one, other] = [shown.usage(), made.usage()];
+        return { cpuMs: one.cpuMs + other.cpuMs, bytes: one.bytes + other.bytes };
+      },
+      async [Symbol.asyncDispose]() {
+        await made[Symbol.asyncDispose]();
+        await shown[Symbol.asyncDispose]();
+      },
+    };
+  },
+};
+
 /** In the order of the report. */
-export const PEERS: readonly Peer[] = [plain, overlayfs, fuseOverlayfs, unionfs];
+export const PEERS: readonly Peer[] = [plain, overlayfs, fuseOverlayfs, unionfs, rofiles];
 
 /** A peer that is a program, in the foreground so that its process is known. */
 function served(
@@ -172,7 +177,7 @@ function folders(folder: string): { mountpoint: string; upper: string; work: str
   return { mountpoint: mountpoint!, upper: upper!, work: work! };
 }
 
-function newFolder(parent: string): string {
+export function newFolder(parent: string): string {
   return mkdtempSync(join(parent, 'new-'));
 }
 

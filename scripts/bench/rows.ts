@@ -5,7 +5,8 @@
 import { cpSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Inputs } from './inputs.ts';
-import type { Place } from './peers.ts';
+import { COMMIT, DIRECTORY, FIRST_CHECKOUT, FIRST_OURS } from './ours.ts';
+import type { Peer, Place } from './peers.ts';
 import { CannotDo } from './process.ts';
 
 /** A workload with its arguments. */
@@ -33,8 +34,10 @@ export interface Row {
 export interface Group {
   readonly name: string;
   readonly rows: readonly Row[];
-  /** What the mount shows; the inputs unless given. */
-  readonly lower?: string;
+  /** What the mount shows; the inputs' lower unless given. */
+  lower?(inputs: Inputs): string | Promise<string>;
+  /** Who does it, instead of all modes and peers: ours, and whom they are compared with. */
+  readonly among?: { modes: readonly Peer[]; peers: readonly Peer[] };
   /** Work on the lower itself that brings what is asked for into memory: done before each visit, and not counted. */
   warm?(inputs: Inputs): Words;
   /** It changes files of the lower: not to be done without a layer over it. */
@@ -158,7 +161,7 @@ export const GROUPS: readonly Group[] = [
   {
     name: 'cc',
     rows: [row('cc', 'compile 12 C files by the toolchain in the session', { '-': 0.9 })],
-    lower: '/usr',
+    lower: () => '/usr',
     async run({ inputs, place, timed, untimed }) {
       // In place over /usr, as for an operating system: the compiler, its headers and libraries come from the mount.
       const folder = place.scratch();
@@ -217,10 +220,50 @@ export const GROUPS: readonly Group[] = [
       await timed('rename', '-', 'move', from, join(place.root, 'moved'));
     },
   },
+  {
+    name: 'commit',
+    rows: [
+      row('commit-walk', 'walk and lstat a tree of 20,000 files, of a commit', { warm: 1.1 }),
+      row('commit-small', 'open, read, close 20,000 small files of it', { warm: 1.1 }),
+      row('commit-git', 'git status of 20,000 files of it', { warm: 1.1 }),
+    ],
+    among: { modes: [COMMIT], peers: [DIRECTORY] },
+    lower: ({ commits }) => commits.ofRepository(),
+    async run({ inputs, place, timed }) {
+      const git = ['run', '-', place.root, 'git', 'status', '--porcelain'];
+      for (const state of ['cold', 'warm'] as const) {
+        await timed('commit-walk', state, 'walk', place.root);
+        await timed('commit-small', state, ...filesOf(inputs, place.root, 1));
+        await timed('commit-git', state, ...git);
+      }
+    },
+  },
+  first('first-1k', 1_000),
+  first('first-30k', 30_000),
+  first('first-100k', 100_000),
 ];
 
-function readSmall({ scale }: Inputs, root: string, processes: number): Words {
-  return ['small', join(root, 'small'), scale.smallDirs, scale.smallFiles, processes];
+/** From nothing to the first file of a commit; the same for commits of every size. */
+function first(name: string, files: number): Group {
+  return {
+    name,
+    rows: [row(name, `from a commit of ${files} files to its first file read`, { '-': 0.1 })],
+    among: { modes: [FIRST_OURS], peers: [FIRST_CHECKOUT] },
+    lower: ({ commits }) => commits.ofFiles(files),
+    async run({ place, timed }) {
+      const begin = (place.begin ?? []).map((word) => `'${word}'`).join(' ');
+      const script = `${begin} >/dev/null && cat '${place.root}/d000/f000'`;
+      await timed(name, '-', 'run', '-', '/', 'sh', '-c', script);
+    },
+  };
+}
+
+function readSmall(inputs: Inputs, root: string, processes: number): Words {
+  return filesOf(inputs, join(root, 'small'), processes);
+}
+
+function filesOf({ scale }: Inputs, folder: string, processes: number): Words {
+  return ['small', folder, scale.smallDirs, scale.smallFiles, processes];
 }
 
 function flatFolders({ scale }: Inputs, root: string): string[] {

@@ -2,7 +2,7 @@
 import { setImmediate } from 'node:timers/promises';
 import type { Inputs } from './inputs.ts';
 import { WORK_ENV } from './inputs.ts';
-import { OURS, type Peer, type Place, withPlace } from './peers.ts';
+import { type Peer, type Place, withPlace } from './peers.ts';
 import { CannotDo, interruption, run } from './process.ts';
 import type { Bench, Group, State, Words } from './rows.ts';
 
@@ -10,6 +10,7 @@ import type { Bench, Group, State, Words } from './rows.ts';
 export interface Sample {
   row: string;
   state: State;
+  /** Whose it is: a mode of ours, or a peer. */
   peer: string;
   round: number;
   ms: number;
@@ -28,6 +29,8 @@ export interface Failure {
 export interface Plan {
   inputs: Inputs;
   groups: readonly Group[];
+  /** Ours, and the others. */
+  modes: readonly Peer[];
   peers: readonly Peer[];
   rounds: number;
   /** Nothing is begun that would not be done by then; milliseconds as Date.now() gives them. */
@@ -89,10 +92,10 @@ export class Runner {
 
   /** Starts everyone once. */
   async #warmUp(): Promise<void> {
-    const { inputs, tmpfs, say } = this.#plan;
+    const { inputs, tmpfs, modes, peers, say } = this.#plan;
     say('warming up');
     const { lower } = inputs;
-    for (const peer of [OURS, ...this.#plan.peers]) {
+    for (const peer of [...modes, ...peers]) {
       await withPlace(peer, lower, tmpfs, (place) =>
         run(inputs.work, ['execute', `${place.root}/bin/true`, '3']),
       ).catch(tolerate);
@@ -102,7 +105,8 @@ export class Runner {
   /** Everyone does the group once; who begins changes from round to round. */
   async #round(group: Group, round: number): Promise<void> {
     const start = Date.now();
-    const everyone = [OURS, ...this.#plan.peers].filter(
+    const { modes, peers } = group.among ?? this.#plan;
+    const everyone = [...modes, ...peers].filter(
       ({ name }) =>
         !(group.changesLower === true && name === 'plain') && !this.#hasFailed(group, name),
     );
@@ -112,11 +116,12 @@ export class Runner {
       if (process.ppid !== this.#parent) throw new Error('whoever cleans up has gone');
       try {
         const { inputs } = this.#plan;
-        const { lower, work } = inputs;
+        const { work } = inputs;
+        const lower = (await group.lower?.(inputs)) ?? inputs.lower;
         // Others may have needed the memory meanwhile.
         const words = group.warm?.(inputs).map(String);
         if (words !== undefined) await run(work, words, { env: WORK_ENV });
-        const visit = await withPlace(peer, group.lower ?? lower, this.#plan.tmpfs, (place) =>
+        const visit = await withPlace(peer, lower, this.#plan.tmpfs, (place) =>
           this.#visit(group, place),
         );
         this.#compare(group, peer.name, visit.seen);

@@ -2,7 +2,7 @@
  * Commits of a real operating system: a Debian tree in repositories that the real `ostree` wrote, in every mode. The
  * mount is what a checkout is, `ls` prints what `ostree ls` does, programs run, and the repository stays what it was.
  *
- * By default one bare and one archive repository; all five modes from OSTREE_TS_TEST_SCALE=2 on.
+ * By default an archive repository only; all five modes from OSTREE_TS_TEST_SCALE=2 on.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -24,7 +24,7 @@ import {
 
 const PROGRAM = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 const ALL = Number(process.env['OSTREE_TS_TEST_SCALE'] ?? 1) >= 2;
-const SOME: readonly RepositoryMode[] = ALL ? MODES : ['bare', 'archive'];
+const SOME: readonly RepositoryMode[] = ALL ? MODES : ['archive'];
 
 const folder = scratch();
 test.after.always(() => remove(folder));
@@ -75,7 +75,6 @@ test.serial('a package is installed in a chroot into a commit of an archive', as
   t.timeout(300_000);
   const repo = join(folder, 'archive');
   const before = await listTree(repo);
-  const fsck = ostree('fsck', `--repo=${repo}`).toString();
   const deb = packageFile(debianTree(), 'hello');
   {
     await using session = await mounted({ lower: 'main', unchecked: true, options: { repo } });
@@ -84,6 +83,7 @@ test.serial('a package is installed in a chroot into a commit of an archive', as
     const script = `
       set -e
       mount -t proc proc ${root}/proc
+      mount --rbind /dev ${root}/dev
       exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C chroot ${root} sh -ec '
         dpkg -i /root/${basename(deb)}
         hello
@@ -108,5 +108,5 @@ test.serial('a package is installed in a chroot into a commit of an archive', as
     t.true(resident < 200 * 2 ** 20, `${resident}`);
   }
   t.deepEqual(compareListings(before, await listTree(repo)), []);
-  t.is(ostree('fsck', `--repo=${repo}`).toString(), fsck);
+  t.regex(ostree('fsck', `--repo=${repo}`).toString(), /no errors found/);
 });

@@ -1,0 +1,105 @@
+/** What is measured: sessions of ours, by where they keep changes and how the kernel reads; and how a commit comes to be seen. */
+import { spawnSync } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { findSession, unlock, type UnlockOptions } from '../../src/index.ts';
+import { newFolder, type Peer, type Place } from './peers.ts';
+import { NO_USAGE, run, usageOf } from './process.ts';
+
+const PROGRAM = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
+
+/** The modes, by the name that stands beside each figure. The first is the default of the command. */
+export const MODES: readonly Peer[] = [
+  mode('memory/cached', {}),
+  mode('tmpfs/cached', { upper: 'tmpfs' }),
+];
+
+/** A commit of a repository, and the same as a directory: `lower` is the folder with both. */
+export const COMMIT: Peer = mode('commit/cached', { source: ['main'] });
+export const DIRECTORY: Peer = {
+  ...mode('directory', {}),
+  open: (lower, folder) => openSession({ source: [join(lower, 'checkout')] }, folder),
+};
+
+function mode(name: string, options: Partial<UnlockOptions>): Peer {
+  return {
+    name,
+    missing: () => undefined,
+    open: (lower, folder) =>
+      options.source === undefined
+        ? openSession({ source: [lower], ...options }, folder)
+        : openSession({ source: options.source, repo: join(lower, 'repo') }, folder),
+  };
+}
+
+function sessionName(folder: string): string {
+  return `${basename(dirname(dirname(folder)))}-${basename(folder)}`;
+}
+
+async function openSession(options: UnlockOptions, folder: string): Promise<Place> {
+  const mountpoint = join(folder, 'mnt');
+  mkdirSync(mountpoint);
+  const session = await unlock({
+    mountpoint,
+    name: sessionName(folder),
+    foreground: true,
+    ...options,
+  });
+  const { pid } = await session.status();
+  return {
+    root: mountpoint,
+    scratch: () => newFolder(mountpoint),
+    usage: () => (pid === null ? NO_USAGE : usageOf(pid)),
+    held: async () => (await session.status()).used ?? Number.NaN,
+    async [Symbol.asyncDispose]() {
+      await session.lock({ lazy: true });
+    },
+  };
+}
+
+/** From nothing to the first file of a commit: `Place.begin` is the command that shows it. */
+export const FIRST_OURS: Peer = {
+  name: 'unlock --repo',
+  missing: () => undefined,
+  open(lower, folder) {
+    const root = join(folder, 'mnt');
+    mkdirSync(root);
+    const name = sessionName(folder);
+    const begin = [process.execPath, PROGRAM, 'unlock', `--name=${name}`];
+    return Promise.resolve({
+      root,
+      begin: [...begin, `--repo=${join(lower, 'repo')}`, 'main', root],
+      scratch: () => newFolder(folder),
+      usage: () => NO_USAGE,
+      async [Symbol.asyncDispose]() {
+        await (await findSession(name)).lock({ lazy: true });
+      },
+    });
+  },
+};
+
+/** A checkout that copies: what shares files with the repository may not be written to. */
+export const FIRST_CHECKOUT: Peer = {
+  name: 'checkout',
+  missing: () => missingOstree(),
+  open(lower, folder) {
+    const root = join(folder, 'checkout');
+    const begin = ['ostree', 'checkout', '--force-copy', `--repo=${join(lower, 'repo')}`];
+    return Promise.resolve({
+      root,
+      begin: [...begin, 'main', root],
+      scratch: () => newFolder(folder),
+      usage: () => NO_USAGE,
+      async [Symbol.asyncDispose]() {
+        await run('rm', ['-rf', root]);
+      },
+    });
+  },
+};
+
+export function missingOstree(): string | undefined {
+  return spawnSync('ostree', ['--version'], { stdio: 'ignore' }).status === 0
+    ? undefined
+    : 'ostree is not installed';
+}
