@@ -43,5 +43,13 @@
       # Wholly static: no library of the tree that a session covers may be needed while it runs.
       'ldflags': ['-static'],
     },
+    {
+      'target_name': 'runner',
+      'type': 'executable',
+      'sources': ['runner.cc'],
+      'cflags_cc': ['-std=c++20', '-O2', '<@(warnings)'],
+      # Its libraries may be the session's own.
+      'ldflags': ['-static'],
+    },
   ],
 }

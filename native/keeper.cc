@@ -10,7 +10,11 @@
 // and handed on:      1, 2 the log   3 stream socket to here   4 seqpacket socket for the device   5 the arena
 //                     6 the session's folder   7... the lowers, then the upper's folder, if there is one
 //
-// To the launcher, once: "up\n" or "failed WHY\n". From the daemon: "ready\n", "failed WHY\n", "unmount\n". To the
+// With --private the mount is in a namespace of its own, with --user in a user namespace of its own as well, and with
+// --join in those of another keeper. The daemon stays outside.
+//
+// To the launcher, once: "up\n" or "failed WHY\n"; before that, with --user, "map\n", when it is to map our ids and to
+// answer with a byte. From the daemon: "ready\n", "failed WHY\n", "unmount\n". To the
 // daemon: "mounted\n" (the device is in the seqpacket socket by then), "detached\n", "stays WHY\n".
 #include <cerrno>
 #include <climits>
@@ -48,7 +52,10 @@ constexpr int kLauncher = 3, kFolder = 4, kRegistry = 5, kMountpoint = 6, kFirst
 constexpr int kDetach = 2, kNoFollow = 8;  // MNT_DETACH, UMOUNT_NOFOLLOW
 constexpr int kReadyMs = 60'000;
 constexpr int kAnswerMs = 20'000;
+constexpr unsigned kTreeRecursive = 0x8000;  // AT_RECURSIVE
 constexpr int kMlockOnFault = 4;  // MCL_ONFAULT
+// More mounts than this below one place are not shown.
+constexpr int kBelowMax = 256;
 constexpr int kIoFlusher = 57;    // PR_SET_IO_FLUSHER
 
 struct Options {
@@ -67,6 +74,15 @@ struct Options {
   bool attach = false;
   // Ends when the launcher does.
   bool foreground = false;
+  // What the upper holds stays when the session ends.
+  bool keep = false;
+  // Namespaces of our own: a mount namespace, a user namespace; or those of this process.
+  bool own_mounts = false;
+  bool own_users = false;
+  pid_t join = 0;
+  // Paths of mounts that the session would cover.
+  const char* below[kBelowMax] = {};
+  int below_count = 0;
   char** daemon = nullptr;
 };
 
@@ -81,6 +97,10 @@ struct Keeper {
   int signals = -1;
   int mountinfo = -1;
   int fusermount = -1;
+  // The daemon gets a namespace of its own, and lowers of which it can change nothing.
+  bool is_root = false;
+  // The mount namespace that we came from, when it is not the one we are in.
+  int origin = -1;
   int device = -1;
   int stream = -1;
   int packets = -1;
@@ -197,10 +217,13 @@ constexpr char kUpper[] = "/proc/self/fd/4/upper";
 // Removes the session's folder: its end.
 void RemoveFolder() {
   if (keeper.options.tmpfs_bytes > 0) {
+    // It was mounted there.
+    if (keeper.origin >= 0) setns(keeper.origin, CLONE_NEWNS);
     if (keeper.upper >= 0) close(keeper.upper);
     umount2(kUpper, kDetach | kNoFollow);
     unlinkat(kFolder, "upper", AT_REMOVEDIR);
   }
+  unlinkat(kFolder, "root", AT_REMOVEDIR);
   const int fd = openat(kFolder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   DIR* folder = fd < 0 ? nullptr : fdopendir(fd);
   if (folder != nullptr) {
@@ -416,8 +439,28 @@ const char* Detach() {
   return "it does not go away";
 }
 
+// What is mounted below the mountpoint is to be seen in the session, too, read-only: what is written there would stay.
+void PutBack(const int (&trees)[kBelowMax]) {
+  for (int at = 0; at < keeper.options.below_count; at++) {
+    const char* path = keeper.options.below[at];
+    mount_attr change{};
+    change.attr_set = MOUNT_ATTR_RDONLY;
+    if (syscall(SYS_mount_setattr, trees[at], "", AT_EMPTY_PATH | kTreeRecursive, &change,
+                sizeof change) < 0 ||
+        syscall(SYS_move_mount, trees[at], "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH) < 0) {
+      Log("%s is not seen in the session: %s", path, strerror(errno));
+    }
+  }
+}
+
 // The daemon has loaded all it needs: mounts, and hands over the device.
 bool MountSession() {
+  int trees[kBelowMax];
+  for (int at = 0; at < keeper.options.below_count; at++) {
+    trees[at] =
+        static_cast<int>(syscall(SYS_open_tree, AT_FDCWD, keeper.options.below[at],
+                                 OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | kTreeRecursive));
+  }
   const bool mounted = keeper.fusermount < 0 ? MountAsRoot() : MountAsUser();
   close(kMountpoint);
   if (!mounted) return false;
@@ -450,8 +493,10 @@ bool MountSession() {
       snprintf(path, sizeof path, "/proc/self/fd/%d", unnamed);
       close(open(path, O_RDONLY | O_CLOEXEC));
     }
+    if (answers) PutBack(trees);
     _exit(result);
   }
+  for (int at = 0; at < keeper.options.below_count; at++) close(trees[at]);
   keeper.phase = Phase::kProbing;
   return keeper.prober > 0;
 }
@@ -472,6 +517,62 @@ void Harden(int lower) {
     dup3(tree, lower, O_CLOEXEC);
   }
   close(tree);
+}
+
+// Opens a file of /proc/PID.
+int OpenOf(pid_t pid, const char* name) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/%s", pid, name);
+  return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+// Enters the namespaces of another keeper, the first of its kind.
+bool Join(pid_t pid) {
+  const int users = keeper.options.own_users ? OpenOf(pid, "ns/user") : -1;
+  const int mounts = OpenOf(pid, "ns/mnt");
+  const bool entered = (users < 0 || setns(users, CLONE_NEWUSER) == 0) && mounts >= 0 &&
+                       setns(mounts, CLONE_NEWNS) == 0;
+  if (!entered) Fail("cannot enter the namespaces of %d: %s", pid, strerror(errno));
+  if (users >= 0) close(users);
+  if (mounts >= 0) close(mounts);
+  return entered;
+}
+
+// Makes the namespaces that the session is mounted in. Mounts of the host arrive there, and nothing gets out.
+bool Separate() {
+  if (unshare(CLONE_NEWNS | (keeper.options.own_users ? CLONE_NEWUSER : 0)) < 0) {
+    return Fail("cannot make a %s namespace: %s", keeper.options.own_users ? "user" : "mount",
+                strerror(errno)),
+           false;
+  }
+  if (keeper.options.own_users) {
+    Tell(kLauncher, "map\n");
+    pollfd answer{kLauncher, POLLIN, 0};
+    char byte;
+    if (poll(&answer, 1, kAnswerMs) <= 0 || recv(kLauncher, &byte, 1, 0) != 1) {
+      return Fail("nobody maps the ids of the user namespace"), false;
+    }
+  }
+  if (mount(nullptr, "/", nullptr, MS_REC | MS_SLAVE, nullptr) == 0) return true;
+  return Fail("cannot separate the mounts: %s", strerror(errno)), false;
+}
+
+// Goes where the session is to be mounted. What was opened before is not of that namespace.
+bool EnterNamespaces() {
+  if (!keeper.options.own_mounts) return true;
+  struct stat given, found;
+  keeper.origin = OpenOf(getpid(), "ns/mnt");
+  if (!(keeper.options.join > 0 ? Join(keeper.options.join) : Separate())) return false;
+  const int place = open(keeper.options.mountpoint, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (place < 0 || fstat(place, &found) < 0 || fstat(kMountpoint, &given) < 0 ||
+      given.st_dev != found.st_dev || given.st_ino != found.st_ino) {
+    return Fail("cannot find %s again", keeper.options.mountpoint), false;
+  }
+  dup3(place, kMountpoint, O_CLOEXEC);
+  close(place);
+  close(keeper.mountinfo);
+  keeper.mountinfo = OpenOf(getpid(), "mountinfo");
+  return true;
 }
 
 // The first descriptor that is neither given nor handed on.
@@ -513,7 +614,6 @@ bool OpenUpper() {
 
 // Becomes the daemon: given descriptors in their places, a namespace of its own, and nothing else of ours.
 [[noreturn]] void BecomeDaemon(int stream, int packets, int arena) {
-  const bool root = keeper.fusermount < 0;
   // Above everything given, so that nothing is overwritten before it has been moved.
   const int spare = FirstSpare();
   const int folder = fcntl(kFolder, F_DUPFD_CLOEXEC, spare);
@@ -524,8 +624,8 @@ bool OpenUpper() {
   for (int lower = 0; lower < keeper.options.lowers; lower++) fcntl(kFirstLower + lower, F_SETFD, 0);
   if (keeper.upper >= 0) fcntl(keeper.upper, F_SETFD, 0);
   syscall(SYS_close_range, spare, ~0U, 0);
-  if (root && (unshare(CLONE_NEWNS) < 0 ||
-               mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) < 0)) {
+  if (keeper.is_root && (unshare(CLONE_NEWNS) < 0 ||
+                         mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) < 0)) {
     Log("cannot make a mount namespace: %s", strerror(errno));
     _exit(126);
   }
@@ -551,7 +651,7 @@ bool StartDaemon() {
   const int arena = memfd_create("ostree-ts", MFD_CLOEXEC);
   if (arena < 0) return Fail("cannot make the session's memory: %s", strerror(errno)), false;
   for (int lower = 0; lower < keeper.options.lowers; lower++) {
-    if (keeper.fusermount < 0) Harden(kFirstLower + lower);
+    if (keeper.is_root) Harden(kFirstLower + lower);
   }
   keeper.stream = streams[0];
   keeper.packets = packets[0];
@@ -607,7 +707,12 @@ bool StartDaemon() {
   // Only now, so that whoever waits for an answer finds the base when told that there is none.
   close(keeper.device);
   if (was_detached || (clean && !was_mounted)) {
-    RemoveFolder();
+    if (clean && keeper.options.keep) {
+      snprintf(ended, sizeof ended, "ended kept 0 %ld\n", time(nullptr));
+      Record(ended);
+    } else {
+      RemoveFolder();
+    }
     _exit(0);
   }
   if (WIFSIGNALED(status)) {
@@ -760,6 +865,13 @@ bool Parse(int count, char** arguments) {
     }
     if (strcmp(word, "--attach") == 0) keeper.options.attach = true;
     if (strcmp(word, "--foreground") == 0) keeper.options.foreground = true;
+    if (strcmp(word, "--keep") == 0) keeper.options.keep = true;
+    if (strcmp(word, "--private") == 0) keeper.options.own_mounts = true;
+    if (strcmp(word, "--user") == 0) keeper.options.own_users = true;
+    if (strncmp(word, "--below=", 8) == 0 && keeper.options.below_count < kBelowMax) {
+      keeper.options.below[keeper.options.below_count++] = value;
+    }
+    if (strncmp(word, "--join=", 7) == 0) keeper.options.join = atoi(value);
     if (strcmp(word, "--nosuid") == 0) keeper.options.flags |= MS_NOSUID;
     if (strcmp(word, "--nodev") == 0) keeper.options.flags |= MS_NODEV;
     if (strcmp(word, "--ro") == 0) keeper.options.flags |= MS_RDONLY;
@@ -793,6 +905,7 @@ int main(int count, char** arguments) {
   keeper.signals = signalfd(-1, &heeded, SFD_CLOEXEC | SFD_NONBLOCK);
   PathOf(kRegistry, keeper.options.registry);
   PathOf(kMountpoint, keeper.options.mountpoint);
+  keeper.is_root = geteuid() == 0;
   // Opened now: it shows this namespace for ever, whatever covers /proc later.
   keeper.mountinfo = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
   if (keeper.mountinfo < 0) {
@@ -814,5 +927,6 @@ int main(int count, char** arguments) {
   if (keeper.options.has_upper && !OpenUpper()) GiveUp();
   if (!StartDaemon()) GiveUp();
   Record("");
+  if (!EnterNamespaces()) GiveUp();
   Watch();
 }

@@ -18,7 +18,7 @@ export const SYSTEM_PACKAGES = [
   {
     name: 'g++',
     probe: 'g++',
-    why: 'compiles the addon and the keeper; a C and C++ project is built in a session',
+    why: 'compiles the addon, the keeper and the runner; a C and C++ project is built in a session',
     purposes: ['build', 'demo', 'test', 'bench', 'prebuilds'],
   },
   {

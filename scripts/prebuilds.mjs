@@ -1,5 +1,5 @@
 /**
- * `npm run prebuilds`: builds the addon and the keeper for every architecture the package travels with, into
+ * `npm run prebuilds`: builds the addon, the keeper and the runner for every architecture the package travels with, into
  * prebuilds/linux-ARCH/, and checks that they run where the package says they do. What is built from the same sources
  * already stays. `--arch=x64` builds one of them.
  */
@@ -19,7 +19,7 @@ const ARCHITECTURES = {
   arm64: { triplet: 'aarch64-linux-gnu', machine: 'AArch64' },
 };
 
-const PRODUCTS = ['ostree_ts.node', 'keeper'];
+const PRODUCTS = ['ostree_ts.node', 'keeper', 'runner'];
 
 /**
  * @param {string} program

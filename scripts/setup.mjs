@@ -1,5 +1,5 @@
 /**
- * Makes a checkout ready to run: system packages, node_modules, the addon and the keeper, the compiled TypeScript.
+ * Makes a checkout ready to run: system packages, node_modules, the addon, the keeper and the runner, the compiled TypeScript.
  *
  * It runs before anything is installed, so it uses Node's own modules only. What is done already is not done again:
  * `npm ci` and node-gyp run when what they read has changed since (a stamp); tsc runs always, for it takes a second. Two
@@ -136,13 +136,13 @@ function installDependencies() {
   stamp.write();
 }
 
-/** Builds native/build/Release/{ostree_ts.node,keeper}. */
+/** Builds native/build/Release/{ostree_ts.node,keeper,runner}. */
 function buildNative() {
   // Node-API is stable, but the headers, and so inline code, are those of this Node.
   const abi = `${process.arch} ${process.versions.modules} ${process.versions['napi']}`;
   const stamp = new Stamp('native/build/stamp', [...nativeSources(), 'package-lock.json'], abi);
   if (stamp.isCurrent) return;
-  say('building the addon and the keeper');
+  say('building the addon, the keeper and the runner');
   const nodedir = findHeaders();
   run(
     process.execPath,
@@ -154,7 +154,7 @@ function buildNative() {
   stamp.write();
 }
 
-/** What the addon and the keeper are built from, relative to the root. */
+/** What the addon, the keeper and the runner are built from, relative to the root. */
 export function nativeSources() {
   return readdirSync(join(ROOT, 'native'))
     .filter((name) => /\.(cc|h|gyp)$/.test(name))

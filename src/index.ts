@@ -11,6 +11,8 @@ export type { HostPath, UnlockOptions, UpperOption } from './session/launcher.ts
 export { BusyError } from './session/lock.ts';
 export type { LockResult } from './session/lock.ts';
 export { findSession, listSessions } from './session/registry.ts';
+export { CommandError, run } from './session/run.ts';
+export type { RunOptions } from './session/run.ts';
 export { Session } from './session/session.ts';
 export type { Change, LockOptions, SessionStatus } from './session/session.ts';
 export type { Health } from './session/status.ts';

@@ -341,9 +341,9 @@ function load(): Native {
 /** The addon. Loading this module throws when there is none that fits. */
 export const native: Native = load();
 
-/** Where the keeper's program is. @throws Error when it was not built. */
-export function keeperPath(): string {
-  const path = find('keeper', 'keeper');
-  if (path === undefined) throw missing('the keeper');
+/** Where a program of ours is. @throws Error when it was not built. */
+export function programPath(name: 'keeper' | 'runner'): string {
+  const path = find(name, name);
+  if (path === undefined) throw missing(`the ${name}`);
   return path;
 }

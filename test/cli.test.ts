@@ -110,6 +110,7 @@ async function typed(
   const err: string[] = [];
   const library: Library = {
     unlock: async (options) => (unlock ?? (() => new Pretended(STATUS)))(options),
+    run: async () => 0,
     listSessions: async () => sessions,
     findSession: async (name) => {
       const found = sessions.filter(

@@ -15,7 +15,7 @@ import { spawnSync } from 'node:child_process';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { type Listing, native, STAT, STAT_FIELDS, keeperPath } from '../src/native.ts';
+import { type Listing, native, STAT, STAT_FIELDS, programPath } from '../src/native.ts';
 
 const { ENOENT, EXDEV, ELOOP, EBADF, EISDIR, EEXIST, ENAMETOOLONG, ENODATA, ERANGE, EOPNOTSUPP } =
   constants.errno;
@@ -372,7 +372,7 @@ test('main thread and workers use the addon side by side', async (t) => {
 });
 
 test('the keeper is a program that needs no library', (t) => {
-  const path = keeperPath();
+  const path = programPath('keeper');
   t.true((statSync(path).mode & 0o111) !== 0);
   // PT_INTERP names a loader: a static program has none.
   t.false(readFileSync(path).includes('/ld-linux'));

@@ -107,7 +107,7 @@ test('the package holds what runs, and nothing else', (t) => {
     /^(LICENSE|package\.json)$/,
     /^build\/src\/[a-z/-]+\.(js|d\.ts)$/,
     /^native\/([a-z]+\.(cc|h)|binding\.gyp)$/,
-    /^prebuilds\/linux-(x64|arm64)\/(ostree_ts\.node|keeper)$/,
+    /^prebuilds\/linux-(x64|arm64)\/(ostree_ts\.node|keeper|runner)$/,
   ];
   const paths = packed.files.map(({ path }) => path);
   t.deepEqual(
@@ -124,8 +124,10 @@ test('the package holds what runs, and nothing else', (t) => {
     'build/src/fuse/worker.js',
     'prebuilds/linux-x64/ostree_ts.node',
     'prebuilds/linux-x64/keeper',
+    'prebuilds/linux-x64/runner',
     'prebuilds/linux-arm64/ostree_ts.node',
     'prebuilds/linux-arm64/keeper',
+    'prebuilds/linux-arm64/runner',
   ]) {
     t.true(paths.includes(path), path);
   }
@@ -137,10 +139,10 @@ test('the package holds what runs, and nothing else', (t) => {
   t.true(packed.size < 3e6, `${packed.size} bytes`);
 });
 
-test('both keepers can be executed', (t) => {
-  for (const arch of ['x64', 'arm64']) {
-    const found = packed.files.find(({ path }) => path === `prebuilds/linux-${arch}/keeper`);
-    t.is((found?.mode ?? 0) & 0o111, 0o111);
+test('keepers and runners can be executed', (t) => {
+  for (const program of ['x64/keeper', 'x64/runner', 'arm64/keeper', 'arm64/runner']) {
+    const found = packed.files.find(({ path }) => path === `prebuilds/linux-${program}`);
+    t.is((found?.mode ?? 0) & 0o111, 0o111, program);
   }
 });
 

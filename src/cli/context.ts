@@ -1,5 +1,12 @@
 /** What a command may touch. The program hands in the real things; a test passes its own. */
-import type { Finding, RepositoryReader, Session, TreeEntry, UnlockOptions } from '../index.ts';
+import type {
+  Finding,
+  RepositoryReader,
+  RunOptions,
+  Session,
+  TreeEntry,
+  UnlockOptions,
+} from '../index.ts';
 import type { Colour } from './output.ts';
 
 /** A session, as far as commands need it. */
@@ -11,6 +18,7 @@ export type AnySession = Pick<
 /** The part of the library that commands call. */
 export interface Library {
   unlock(options: UnlockOptions): Promise<AnySession>;
+  run(options: RunOptions): Promise<number>;
   listSessions(): Promise<AnySession[]>;
   findSession(nameOrMountpoint?: string): Promise<AnySession>;
   doctor(): Promise<Finding[]>;
@@ -31,6 +39,8 @@ export interface Context {
   paint: (colour: Colour, text: string) => string;
   /** Where the command was typed. */
   cwd: string;
+  /** What was typed after `--`, for the command that runs others. */
+  command?: string[];
   /** Milliseconds since 1970. */
   now: () => number;
   /** Sets what the process exits with when nothing fails; 0 unless it is called. */

@@ -8,15 +8,19 @@ import { diff } from './commands/diff.ts';
 import { doctor } from './commands/doctor.ts';
 import { lock } from './commands/lock.ts';
 import { ls } from './commands/ls.ts';
+import { run as runCommand } from './commands/run.ts';
 import { status } from './commands/status.ts';
 import { unlock } from './commands/unlock.ts';
 import type { Context } from './context.ts';
 import { displayText } from './output.ts';
 
-const COMMANDS = [unlock, status, diff, lock, ls, cat, doctor];
+const COMMANDS = [unlock, runCommand, status, diff, lock, ls, cat, doctor];
 
 /** Done; refused or failed; called wrongly. */
 const EXIT = { done: 0, failed: 1, misused: 2 } as const;
+
+/** Of `run`, before its command runs, as of env(1): the codes below are the command's. */
+const NOT_RUN = 125;
 
 /**
  * Runs one command line.
@@ -24,10 +28,12 @@ const EXIT = { done: 0, failed: 1, misused: 2 } as const;
  * @param args  What was typed after the program's name.
  * @returns the exit code.
  */
-export async function run(args: string[], given: Omit<Context, 'exitWith'>): Promise<number> {
+export async function run(typed: string[], given: Omit<Context, 'exitWith'>): Promise<number> {
+  const { args, command: behind } = split(typed);
   let code: number = EXIT.done;
   const context: Context = {
     ...given,
+    ...(behind !== undefined && { command: behind }),
     exitWith: (wanted) => {
       code = wanted;
     },
@@ -66,6 +72,12 @@ Exit codes: 0 done, 1 refused or failed, 2 called wrongly.`,
   }
 }
 
+/** `run` leaves what is behind `--` alone. */
+function split(typed: string[]): { args: string[]; command?: string[] } {
+  const at = typed[0] === 'run' ? typed.indexOf('--') : -1;
+  return at < 0 ? { args: typed } : { args: typed.slice(0, at), command: typed.slice(at + 1) };
+}
+
 interface Failure {
   message: string;
   remedy?: string | undefined;
@@ -78,6 +90,10 @@ interface Failure {
 function report(error: unknown, args: string[], { err }: Context): number {
   if (error instanceof CommanderError && error.exitCode === 0) return EXIT.done;
   const failure = explain(error, args);
+  if (args[0] === 'run') {
+    const ofCommand = error instanceof SessionError && 'exitCode' in error;
+    failure.code = ofCommand ? (error.exitCode as number) : NOT_RUN;
+  }
   // diff(1) and git-diff(1) leave 1 to "there are differences".
   if (args[0] === 'diff' && args.includes('--exit-code')) failure.code = 2;
   if (args.includes('--json')) {

@@ -12,6 +12,7 @@ import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_thread
 import { CommitLayer } from '../layers/commit.ts';
 import { NotYet } from '../errors.ts';
 import { DirectoryLayer } from '../layers/directory.ts';
+import type { IdMaps } from '../layers/ids.ts';
 import type { LowerLayer } from '../layers/layer.ts';
 import { MemoryUpper } from '../layers/memory.ts';
 import type { MemoryNode } from '../layers/memory.ts';
@@ -51,6 +52,8 @@ export interface WorkerData {
   /** Topmost first. */
   lowers: LowerData[];
   links: 'shared' | 'separate';
+  /** The session is in a user namespace that has these ids. */
+  ids?: IdMaps | undefined;
   /** An empty memfd. */
   arenaFd: number;
   limitBytes: number;
@@ -116,13 +119,13 @@ class Worker {
   }
 
   #open(lower: LowerData, above: boolean): LowerLayer<object> & { problems?(): string[] } {
-    const { links } = this.#data;
+    const { links, ids } = this.#data;
     if (lower.kind === 'directory') {
-      return new DirectoryLayer(this.#native, lower.fd, { links, above });
+      return new DirectoryLayer(this.#native, lower.fd, { links, above, ids });
     }
     const onProblem = (message: string) => this.#log(message);
     const { wakeFd } = this.#data;
-    return CommitLayer.open(this.#native, lower.fds, { ...lower, onProblem, wakeFd });
+    return CommitLayer.open(this.#native, lower.fds, { ...lower, ids, onProblem, wakeFd });
   }
 
   start(): void {

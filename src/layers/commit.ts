@@ -11,6 +11,7 @@ import type { ByteString, Native } from '../native.ts';
 import type { Checksum, Xattr } from '../ostree/objects.ts';
 import { Repository } from '../ostree/repo.ts';
 import { hashName } from './directory.ts';
+import { idOfImage, type IdMaps } from './ids.ts';
 import { Attr, S_IFCHR, S_IFDIR, S_IFMT, S_IFREG } from './layer.ts';
 import type { Entries, LowerLayer, Name, Segments } from './layer.ts';
 import { ObjectCache, WHITEOUT_PREFIX, type ObjectCacheOptions } from './object-cache.ts';
@@ -42,12 +43,15 @@ export interface CommitLayerOptions extends ObjectCacheOptions {
   /** Dirtree and dirmeta of the root. */
   tree: Checksum;
   meta: Checksum;
+  /** The session is in a user namespace that has these ids. */
+  ids?: IdMaps | undefined;
 }
 
 export class CommitLayer implements LowerLayer<CommitNode> {
   readonly root: CommitNode;
   readonly #native: Native;
   readonly #objects: ObjectCache;
+  readonly #ids: IdMaps | undefined;
   /** Directories may claim permissions that their repository's files cannot have: libostree takes those away. */
   readonly #directoryMask: number;
   readonly #attr: Attr = new Attr();
@@ -57,6 +61,7 @@ export class CommitLayer implements LowerLayer<CommitNode> {
     this.#native = native;
     this.#objects = new ObjectCache(native, repo, options);
     this.#directoryMask = S_IFDIR | (repo.mode === 'bare-user-only' ? 0o775 : 0o7777);
+    this.#ids = options.ids;
     this.root = new CommitNode(hashName(0, '/'), options.tree, options.meta, false);
   }
 
@@ -130,8 +135,7 @@ export class CommitLayer implements LowerLayer<CommitNode> {
     if (node.meta !== undefined) {
       const { mode, uid, gid } = this.#objects.meta(node.meta);
       attr.mode = mode & this.#directoryMask;
-      attr.uid = uid;
-      attr.gid = gid;
+      this.#own(attr, uid, gid);
       attr.nlink = 2 + this.#subdirectories(node);
       attr.size = BLOCK;
       attr.blocks = BLOCK / 512;
@@ -139,12 +143,16 @@ export class CommitLayer implements LowerLayer<CommitNode> {
     }
     const { mode, uid, gid, size } = this.#objects.info(node.checksum);
     attr.mode = node.isWhiteout ? S_IFCHR | (mode & 0o7777) : mode;
-    attr.uid = uid;
-    attr.gid = gid;
+    this.#own(attr, uid, gid);
     attr.nlink = 1;
     attr.size = node.isWhiteout ? 0 : size;
     const hasBlocks = (attr.mode & S_IFMT) === S_IFREG;
     attr.blocks = hasBlocks ? Math.ceil(size / BLOCK) * (BLOCK / 512) : 0;
+  }
+
+  #own(attr: Attr, uid: number, gid: number): void {
+    attr.uid = this.#ids === undefined ? uid : idOfImage(this.#ids.uids, uid);
+    attr.gid = this.#ids === undefined ? gid : idOfImage(this.#ids.gids, gid);
   }
 
   #tryAttr(node: CommitNode, attr: Attr): boolean {

@@ -9,6 +9,7 @@ import { LRUCache } from 'lru-cache';
 import { check, FsError } from '../errors.ts';
 import { STAT, STAT_FIELDS } from '../native.ts';
 import type { ByteString, Native } from '../native.ts';
+import { idOnHost, type IdMaps } from './ids.ts';
 import { Attr, S_IFMT, S_IFREG } from './layer.ts';
 import type { Entries, LowerLayer, Name, Segments } from './layer.ts';
 
@@ -53,6 +54,8 @@ export interface DirectoryLayerOptions {
   links: 'shared' | 'separate';
   /** There is a layer below: the xattrs of overlayfs mean what they mean there, and are not shown. */
   above?: boolean;
+  /** The session is in a user namespace that has these ids. */
+  ids?: IdMaps | undefined;
 }
 
 /** What overlayfs keeps its bookkeeping under, privileged and not; doubled, a nested overlay's own. */
@@ -65,6 +68,7 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
   readonly #rootFd: number;
   readonly #separate: boolean;
   readonly #above: boolean;
+  readonly #ids: IdMaps | undefined;
   readonly #stat: Float64Array = new Float64Array(STAT_FIELDS);
   readonly #batch: Float64Array = new Float64Array(STAT_FIELDS * BATCH);
   readonly #attr: Attr = new Attr();
@@ -79,6 +83,7 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
     this.#rootFd = rootFd;
     this.#separate = options.links === 'separate';
     this.#above = options.above ?? false;
+    this.#ids = options.ids;
     const dispose = (fd: number): void => void native.close(fd);
     this.#directories = new LRUCache({ max: OPEN_DIRECTORIES_MAX, dispose });
     this.#files = new LRUCache({ max: OPEN_FILES_MAX, dispose });
@@ -244,6 +249,10 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
     attr.mode = mode;
     attr.uid = stat[at + STAT.UID] ?? 0;
     attr.gid = stat[at + STAT.GID] ?? 0;
+    if (this.#ids !== undefined) {
+      attr.uid = idOnHost(this.#ids.uids, attr.uid);
+      attr.gid = idOnHost(this.#ids.gids, attr.gid);
+    }
     attr.rdevMajor = stat[at + STAT.RDEV_MAJOR] ?? 0;
     attr.rdevMinor = stat[at + STAT.RDEV_MINOR] ?? 0;
     attr.size = stat[at + STAT.SIZE] ?? 0;

@@ -24,6 +24,8 @@ export interface Places {
   sources: ByteString[];
   mountpoint: ByteString;
   isInPlace: boolean;
+  /** Mounts that the session would cover, without those below another; none, unless it may. */
+  covered: ByteString[];
 }
 
 /** A byte string as node:fs takes it. */
@@ -45,6 +47,7 @@ export function bytes(path: HostPath): ByteString {
  * Finds the sources and the mountpoint.
  *
  * @param mounts  Those of this namespace.
+ * @param mayCover  Mounts below the mountpoint are no obstacle.
  * @throws UsageError no source, or several and no mountpoint.
  * @throws SessionError whatever forbids the session; the message names it.
  */
@@ -52,6 +55,7 @@ export function findPlaces(
   source: HostPath[],
   mountpoint: HostPath | undefined,
   mounts: Mount[],
+  mayCover = false,
 ): Places {
   const [first] = source;
   if (first === undefined) {
@@ -78,8 +82,8 @@ export function findPlaces(
       'unlock a directory below it, or name another MOUNTPOINT',
     );
   }
-  refuseMountsBelow(at, isInPlace, mounts);
-  return { sources, mountpoint: at, isInPlace };
+  if (!mayCover) refuseMountsBelow(at, isInPlace, mounts);
+  return { sources, mountpoint: at, isInPlace, covered: mayCover ? outermost(at, mounts) : [] };
 }
 
 /** The real path of a directory that we may read. */
@@ -139,6 +143,11 @@ function refuseSession(path: ByteString, mounts: Mount[]): void {
   );
 }
 
+function outermost(path: ByteString, mounts: Mount[]): ByteString[] {
+  const paths = new Set(below(mounts, path).map((mount) => mount.path));
+  return [...paths].filter((one) => ![...paths].some((other) => one.startsWith(`${other}/`)));
+}
+
 /** What is mounted below would be covered: silently losing /usr/local, say, is worse than not starting. */
 function refuseMountsBelow(path: ByteString, isInPlace: boolean, mounts: Mount[]): void {
   const names = [...new Set(below(mounts, path).map((mount) => shown(mount.path)))];
@@ -170,6 +179,12 @@ export function warnings(places: Places): string[] {
  * @throws SessionError there is no way to mount.
  */
 export function findMounter(): string {
+  checkDevice();
+  return process.getuid?.() === 0 ? '' : findSetuidFusermount();
+}
+
+/** @throws SessionError /dev/fuse is not there, or not for us. */
+export function checkDevice(): void {
   const isRoot = process.getuid?.() === 0;
   if (statSync('/dev/fuse', { throwIfNoEntry: false }) === undefined) {
     throw new SessionError(
@@ -188,7 +203,9 @@ export function findMounter(): string {
       { cause: error },
     );
   }
-  if (isRoot) return '';
+}
+
+function findSetuidFusermount(): string {
   const path = findFusermount();
   if (path === undefined) {
     throw new SessionError(
@@ -206,12 +223,16 @@ export function findMounter(): string {
   return path;
 }
 
-/** fusermount3 of the PATH, or where it usually is. */
 export function findFusermount(): string | undefined {
+  return findProgram('fusermount3');
+}
+
+/** A program of the PATH, or where it usually is. */
+export function findProgram(name: string): string | undefined {
   const folders = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/bin', '/bin'];
   return folders
     .filter((folder) => folder.startsWith('/'))
-    .map((folder) => join(folder, 'fusermount3'))
+    .map((folder) => join(folder, name))
     .find((path) => {
       try {
         return statSync(path).isFile();

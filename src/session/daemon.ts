@@ -9,6 +9,7 @@ import { writeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { Worker } from 'node:worker_threads';
 import type { LowerData, UpperData } from '../fuse/worker.ts';
+import type { IdMaps } from '../layers/ids.ts';
 import { describe, Log } from '../log.ts';
 import { native } from '../native.ts';
 import { PROTOCOL, readLines, serve, SOCKET_NAME } from './control.ts';
@@ -30,6 +31,8 @@ export interface DaemonOptions {
   /** What is shown instead of the directories. */
   commit?: CommitSource;
   links: 'shared' | 'separate';
+  /** The session is mounted in a user namespace that has these ids. */
+  ids?: IdMaps;
   limitBytes: number;
   /** The upper is a directory, whose folder's descriptor follows the lowers'. */
   upper?: 'tmpfs' | 'disk';
@@ -92,6 +95,7 @@ class Daemon {
       workerData: {
         lowers: lowersOf(options),
         links: options.links,
+        ids: options.ids,
         arenaFd: ARENA,
         limitBytes: options.limitBytes,
         ...upperOf(options),

@@ -14,6 +14,8 @@ const ENDING_MS = 2000;
 const POLL_MS = 20;
 /** Where the keeper mounts the tmpfs of a session's changes. */
 const UPPER_NAME = 'upper';
+/** Where a session is mounted that has no other place. */
+export const OWN_PLACE = 'root';
 const MNT_DETACH = 2;
 const UMOUNT_NOFOLLOW = 8;
 

@@ -2,15 +2,16 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, constants, openSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
-import type { Readable } from 'node:stream';
+import type { Duplex } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { SessionError } from '../errors.ts';
-import { keeperPath } from '../native.ts';
-import { hostPath, openPlace, type Places } from './checks.ts';
+import { programPath } from '../native.ts';
+import { hostPath, openPlace, type Places, shown } from './checks.ts';
 import type { DaemonOptions } from './daemon.ts';
-import type { UnlockOptions } from './launcher.ts';
+import type { Secluded, UnlockOptions } from './launcher.ts';
 import type { SessionRecord } from './record.ts';
 import type { Store } from './store.ts';
+import { writeIdMaps } from './user-ids.ts';
 
 const UPPER_FLAGS = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 
@@ -19,25 +20,31 @@ const START_MS = 90_000;
 /** For the keeper to undo what it has done. */
 const UNDO_MS = 10_000;
 
+/** A session to be started. */
+interface Start {
+  folder: string;
+  record: SessionRecord;
+  places: Places;
+  programs: { keeper: string; mounter: string };
+  options: UnlockOptions;
+  store: Store | undefined;
+  /** Its upper was left by a daemon that died. */
+  isLeft: boolean;
+  secluded: Secluded | undefined;
+}
+
 /** @throws SessionError it was not built, and none fits. */
 export function findKeeper(): string {
   try {
-    return keeperPath();
+    return programPath('keeper');
   } catch (error) {
     throw new SessionError((error as Error).message, 'install the package again', { cause: error });
   }
 }
 
 /** Starts the keeper and waits for its verdict. @returns the keeper, when the session is tied to this process. */
-export async function start(
-  folder: string,
-  record: SessionRecord,
-  places: Places,
-  programs: { keeper: string; mounter: string },
-  options: UnlockOptions,
-  store: Store | undefined,
-  isLeft: boolean,
-): Promise<ChildProcess | undefined> {
+export async function start(given: Start): Promise<ChildProcess | undefined> {
+  const { folder, record, places, programs, options, store, secluded } = given;
   const fds: number[] = [];
   const opened = (fd: number) => {
     fds.push(fd);
@@ -52,8 +59,9 @@ export async function start(
     const keeper = spawn(
       programs.keeper,
       [
-        ...upperArguments(record, isLeft),
-        ...keeperArguments(record, lowers.length, programs.mounter, options, store),
+        ...upperArguments(given),
+        ...secludedArguments(secluded, places),
+        ...keeperArguments(given, lowers.length),
       ],
       {
         // The keeper says which is which.
@@ -77,11 +85,11 @@ export async function start(
         detached: true,
       },
     );
-    const verdict = await outcome(keeper);
+    const verdict = await outcome(keeper, secluded);
     if (verdict === 'up') {
       if (options.foreground === true) return keeper;
       keeper.unref();
-      (keeper.stdio[3] as Readable).destroy();
+      (keeper.stdio[3] as Duplex).destroy();
       return undefined;
     }
     const lines = readFileSync(`/proc/self/fd/${log}`, 'utf8').trimEnd().split('\n');
@@ -91,18 +99,28 @@ export async function start(
   }
 }
 
-function upperArguments({ upper, limitBytes }: SessionRecord, isLeft: boolean): string[] {
+function upperArguments({ record, isLeft }: Start): string[] {
+  const { upper, limitBytes } = record;
   if (upper === 'memory') return [];
   const kind = upper === 'tmpfs' ? `--tmpfs=${limitBytes}` : '--upper';
   return isLeft ? [kind, '--attach'] : [kind];
 }
 
+function secludedArguments(secluded: Secluded | undefined, { covered }: Places): string[] {
+  if (secluded === undefined) return [];
+  return [
+    '--private',
+    ...(secluded.ids === undefined ? [] : ['--user']),
+    ...(secluded.join === undefined ? [] : [`--join=${secluded.join}`]),
+    ...(secluded.keep ? ['--keep'] : []),
+    // A path that is no text cannot be an argument: what is there is not seen.
+    ...covered.map((path) => `--below=${shown(path)}`),
+  ];
+}
+
 function keeperArguments(
-  record: SessionRecord,
+  { record, options, store, secluded, programs: { mounter } }: Start,
   lowers: number,
-  mounter: string,
-  options: UnlockOptions,
-  store: Store | undefined,
 ): string[] {
   const daemon: DaemonOptions = {
     name: record.name,
@@ -112,7 +130,8 @@ function keeperArguments(
     limitBytes: record.limitBytes,
     ...(record.upper !== 'memory' && { upper: record.upper === 'tmpfs' ? 'tmpfs' : 'disk' }),
     readonly: false,
-    isolated: mounter === '',
+    ...(secluded?.ids !== undefined && { ids: secluded.ids }),
+    isolated: process.getuid?.() === 0,
     worker: new URL('../fuse/worker.js', import.meta.url).href,
   };
   return [
@@ -130,10 +149,10 @@ function keeperArguments(
 }
 
 /** `up`, or why not. */
-function outcome(keeper: ChildProcess): Promise<string> {
+function outcome(keeper: ChildProcess, secluded: Secluded | undefined): Promise<string> {
   return new Promise((resolve, reject) => {
     let text = '';
-    const socket = keeper.stdio[3] as Readable;
+    const socket = keeper.stdio[3] as Duplex;
     let timer = setTimeout(() => {
       text = 'failed it takes too long\n';
       keeper.kill('SIGTERM');
@@ -158,6 +177,17 @@ function outcome(keeper: ChildProcess): Promise<string> {
     });
     socket.on('data', (chunk: Buffer) => {
       text += chunk.toString('utf8');
+      if (text === 'map\n' && keeper.pid !== undefined && secluded?.ids !== undefined) {
+        text = '';
+        try {
+          writeIdMaps(keeper.pid, secluded.ids);
+          socket.write('\n');
+        } catch (error) {
+          keeper.kill('SIGKILL');
+          clearTimeout(timer);
+          reject(error);
+        }
+      }
       if (text === 'up\n') settle();
     });
     socket.on('error', settle);

@@ -2,8 +2,15 @@
  * Starts sessions: checks everything that can be checked, reserves the name, starts the keeper, which starts the daemon,
  * and waits until the mount answers. When anything fails, nothing is left.
  */
+import type { ChildProcess } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { SessionError } from '../errors.ts';
+import type { IdMaps } from '../layers/ids.ts';
+import type { ByteString } from '../native.ts';
 import {
+  bytes as byteString,
+  checkDevice,
   findMounter,
   findPlaces,
   refuseRecursion,
@@ -11,7 +18,7 @@ import {
   type HostPath,
   type Places,
 } from './checks.ts';
-import { checkName, nameFor, release, reserve } from './folders.ts';
+import { checkName, nameFor, OWN_PLACE, release, reserve } from './folders.ts';
 import { findKeeper, start } from './keeper.ts';
 import { linksOf } from './links.ts';
 import { readMounts } from './mountinfo.ts';
@@ -19,7 +26,7 @@ import { self } from './processes.ts';
 import { bootId, readRecord, type SessionRecord, writeRecord } from './record.ts';
 import { listSessions } from './registry.ts';
 import { Session } from './session.ts';
-import { clearLeft, findLeft, resumed } from './resume.ts';
+import { clearLeft, findLeft, type Left, resumed } from './resume.ts';
 import { openStore, type Store } from './store.ts';
 import { checkFolder, checkSize, findUpper, label, type Lower, type UpperOption } from './upper.ts';
 import { DEFAULT_SIZE, formatBytes, memoryBytes, parseSize } from './size.ts';
@@ -64,6 +71,25 @@ export interface UnlockOptions {
   onWarning?: (message: string) => void;
 }
 
+/** A session that is mounted where only its command sees it. */
+export interface Secluded {
+  /** In a user namespace with these ids. */
+  ids?: IdMaps;
+  /** In the namespaces of this keeper, instead of new ones. */
+  join?: number;
+  /** What it holds is kept when it ends. */
+  keep: boolean;
+  /** It is mounted in its own folder, instead of over its source. */
+  inFolder: boolean;
+}
+
+/** A session, and its keeper when it is tied to this process. */
+export interface Launched {
+  session: Session;
+  record: SessionRecord;
+  keeper: ChildProcess | undefined;
+}
+
 /**
  * Starts a session, and returns when its mount answers.
  *
@@ -71,20 +97,58 @@ export interface UnlockOptions {
  * @throws SessionError when the session cannot start; nothing is left behind.
  */
 export async function unlock(given: UnlockOptions): Promise<Session> {
+  return (await launch(given)).session;
+}
+
+/** `unlock`, also for a session that others do not see. */
+export async function launch(given: UnlockOptions, secluded?: Secluded): Promise<Launched> {
   const wanted = given.name === undefined ? undefined : checkName(given.name);
-  const mounter = findMounter();
+  if (secluded !== undefined) checkDevice();
+  const mounter = secluded === undefined ? findMounter() : '';
   const keeper = findKeeper();
-  const asked = given.upper === undefined ? undefined : findUpper(given.upper, mounter === '');
+  const asked =
+    given.upper === undefined ? undefined : findUpper(given.upper, process.getuid?.() === 0);
   const left = await findLeft(given, asked);
   if (left !== undefined) await clearLeft(left);
   const options = left === undefined ? given : resumed(given, left);
-  const upper = left?.record.upper ?? asked ?? 'memory';
+  if (secluded?.inFolder !== true)
+    return begin(options, { mounter, keeper, left, asked, secluded });
+  // The session's folder comes first: it has the mountpoint.
+  const place = left ?? (await reserve(wanted, nameFor(byteString(given.source[0] ?? ''))));
+  const mountpoint = join(place.folder, OWN_PLACE);
+  try {
+    mkdirSync(mountpoint, { mode: 0o755, recursive: true });
+    return await begin(
+      { ...options, mountpoint },
+      { mounter, keeper, left, asked, secluded, place },
+    );
+  } catch (error) {
+    if (left === undefined) release(place.folder);
+    throw error;
+  }
+}
+
+/** What `launch` has found out. */
+interface Found {
+  mounter: string;
+  keeper: string;
+  left: Left | undefined;
+  asked: ByteString | undefined;
+  secluded: Secluded | undefined;
+  /** The session's folder, when it is there already. */
+  place?: { folder: string };
+}
+
+async function begin(options: UnlockOptions, found: Found): Promise<Launched> {
+  const { mounter, left, secluded } = found;
+  const upper = left?.record.upper ?? found.asked ?? 'memory';
   checkSize(options.size, upper);
   using store = options.repo === undefined ? undefined : openStore(options, options.repo);
   const places = findPlaces(
     store === undefined ? options.source : [store.path],
     options.mountpoint,
     readMounts(),
+    secluded !== undefined,
   );
   if (store !== undefined && places.isInPlace) {
     throw new SessionError('the mountpoint is the repository itself', 'name another directory');
@@ -97,10 +161,11 @@ export async function unlock(given: UnlockOptions): Promise<Session> {
 
   const lower = lowerOf(options, places, store);
   if (!isBounded) checkFolder(upper, places, lower, options.force ?? false);
-  const { name, folder } =
-    left === undefined
-      ? await reserve(wanted, nameFor(places.mountpoint))
-      : { name: left.record.name, folder: left.folder };
+  const folder =
+    found.place?.folder ??
+    left?.folder ??
+    (await reserve(options.name, nameFor(places.mountpoint))).folder;
+  const name = basename(folder);
   const record: SessionRecord = {
     version: 1,
     name,
@@ -108,6 +173,7 @@ export async function unlock(given: UnlockOptions): Promise<Session> {
     ...lower,
     mode: store === undefined ? 'directory' : 'commit',
     upper,
+    ...(secluded !== undefined && { seclusion: secluded.ids === undefined ? 'mounts' : 'users' }),
     limitBytes,
     started: new Date().toISOString(),
     launcher: self(),
@@ -116,10 +182,19 @@ export async function unlock(given: UnlockOptions): Promise<Session> {
   const undo = isBounded ? undefined : label(upper, lower);
   try {
     writeRecord(folder, record);
-    const programs = { keeper, mounter };
-    const child = await start(folder, record, places, programs, options, store, left !== undefined);
+    const programs = { keeper: found.keeper, mounter };
+    const keeper = await start({
+      folder,
+      record,
+      places,
+      programs,
+      options,
+      store,
+      secluded,
+      isLeft: left !== undefined,
+    });
     for (const warning of warnings) options.onWarning?.(warning);
-    return new Session(folder, name, record, child);
+    return { session: new Session(folder, name, record, keeper), record, keeper };
   } catch (error) {
     // What a session has left stays as it was.
     if (left === undefined) {

@@ -10,6 +10,7 @@ import { Control } from './control.ts';
 import { release } from './folders.ts';
 import { describeHolders, findHolders, type Holder, NAMESPACE } from './holders.ts';
 import { isOf, type Mount, mountsOr, readMounts } from './mountinfo.ts';
+import type { Seclusion } from './record.ts';
 import { isAlive, selfAndAncestors, signal } from './processes.ts';
 import { ANSWER_MS, inspect, type Inspection } from './status.ts';
 
@@ -77,7 +78,7 @@ export async function lock(folder: string, name: string, lazy: boolean): Promise
   if (seen.health === 'starting') {
     throw new SessionError(`session ${name} is just starting`, 'try again in a moment');
   }
-  if (seen.health === 'dead') {
+  if (seen.health === 'dead' || seen.health === 'kept') {
     await bury(folder, seen, result);
     return result;
   }
@@ -112,7 +113,8 @@ export async function clear(folder: string, seen: Inspection): Promise<void> {
   // A keeper that lives is about to do this itself.
   const keeper = seen.isKeeperAlive ? seen.state?.keeper : undefined;
   await until(() => keeper === undefined || !isAlive(keeper), BURY_MS);
-  const failed = unmountHere(basename(folder), seen.state?.device ?? '');
+  const device = seen.state?.device ?? '';
+  const failed = unmountHere(basename(folder), device, seen.record?.seclusion);
   if (failed !== undefined) throw failed;
 }
 
@@ -120,11 +122,12 @@ export async function clear(folder: string, seen: Inspection): Promise<void> {
 async function detach(folder: string, seen: Inspection): Promise<void> {
   const name = basename(folder);
   const device = seen.state?.device ?? '';
+  const seclusion = seen.record?.seclusion;
   const keeper = seen.state?.keeper;
   const hasKeeper = () => seen.isKeeperAlive && keeper !== undefined && isAlive(keeper);
   const isGone = () => {
     const home = hasKeeper() ? seen.home : 'self';
-    return !mountsOr(home, []).some((mount) => isOf(mount, name, device));
+    return !mountsOr(home, []).some((mount) => isOf(mount, name, device, seclusion));
   };
   let why: unknown;
   try {
@@ -138,7 +141,7 @@ async function detach(folder: string, seen: Inspection): Promise<void> {
     if (keeper !== undefined && hasKeeper() && !isGone()) signal(keeper, 'SIGTERM');
   }
   if (hasKeeper() && (await until(isGone, ANSWER_MS))) return;
-  const failed = unmountHere(name, device);
+  const failed = unmountHere(name, device, seclusion);
   if (failed === undefined && isGone()) return;
   throw new SessionError(
     `cannot unmount ${seen.mounts.map((mount) => shown(mount.path)).join(', ')}`,
@@ -148,8 +151,8 @@ async function detach(folder: string, seen: Inspection): Promise<void> {
 }
 
 /** Detaches every mount of a session in this namespace. @returns what forbids it. */
-function unmountHere(name: string, device: string): SessionError | undefined {
-  const isOurs = (mount: Mount) => isOf(mount, name, device);
+function unmountHere(name: string, device: string, seclusion: Seclusion): SessionError | undefined {
+  const isOurs = (mount: Mount) => isOf(mount, name, device, seclusion);
   // Bind mounts of it, and what lies on top of it, take a turn each.
   for (let turn = 0; turn < 64; turn++) {
     const mount = readMounts().findLast(isOurs);

@@ -1,6 +1,7 @@
 /** What is mounted, as /proc/PID/mountinfo tells it. Byte strings throughout. See proc_pid_mountinfo(5). */
 import { readFileSync } from 'node:fs';
 import type { ByteString } from '../native.ts';
+import type { Seclusion } from './record.ts';
 
 /** As our mounts are called there. */
 export const MOUNT_TYPE = 'fuse.ostree-ts';
@@ -65,13 +66,15 @@ export function parseMounts(text: string): Mount[] {
 /**
  * Whether this is a mount of the session `name` of this user. Device numbers are used again after an unmount, so one
  * alone says nothing.
+ *
+ * @param seclusion  As in the session's record: in a user namespace, its user is root.
  */
-export function isOf(mount: Mount, name: string, device: string): boolean {
+export function isOf(mount: Mount, name: string, device: string, seclusion?: Seclusion): boolean {
   return (
     mount.device === device &&
     mount.type === MOUNT_TYPE &&
     mount.source === name &&
-    mount.owner === process.getuid?.()
+    mount.owner === (seclusion === 'users' ? 0 : process.getuid?.())
   );
 }
 

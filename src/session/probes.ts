@@ -4,7 +4,7 @@ import { accessSync, constants, readFileSync, statfsSync } from 'node:fs';
 import { constants as system, release } from 'node:os';
 import { join } from 'node:path';
 import { SessionError } from '../errors.ts';
-import { GLIBC_FLOOR, keeperPath, native } from '../native.ts';
+import { GLIBC_FLOOR, native, programPath } from '../native.ts';
 import { findFusermount, findMounter } from './checks.ts';
 import { registryFolder } from './folders.ts';
 import { formatBytes, memoryBytes } from './size.ts';
@@ -78,7 +78,7 @@ function loadedAddon(): string | undefined {
 
 export function keeper(): Finding {
   try {
-    const path = keeperPath();
+    const path = programPath('keeper');
     accessSync(path, constants.X_OK);
     return { feature: 'keeper', state: 'ok', detail: path };
   } catch (error) {

@@ -7,6 +7,9 @@ import { join } from 'node:path';
 import type { ByteString } from '../native.ts';
 import type { ProcessId } from './processes.ts';
 
+/** How far a session is kept from the rest of the system. */
+export type Seclusion = 'mounts' | 'users' | undefined;
+
 /** Written once. Paths are byte strings. */
 export interface SessionRecord {
   version: 1;
@@ -21,6 +24,8 @@ export interface SessionRecord {
   /** `memory`, `tmpfs`, or the path of the directory that the changes are in. */
   upper: ByteString;
   links: 'shared' | 'separate';
+  /** It is seen in a mount namespace of its own only, which may be in a user namespace of its own. */
+  seclusion?: Exclude<Seclusion, undefined>;
   limitBytes: number;
   /** ISO 8601, UTC. */
   started: string;
@@ -37,8 +42,8 @@ export interface SessionState {
   device: string;
   mountId: number;
   phase: 'starting' | 'serving' | 'detached';
-  /** How the daemon ended, when it should not have. */
-  ended?: { how: 'signal' | 'exit'; code: number; time: Date };
+  /** How the daemon ended, when it should not have, or when what it held was to be kept. */
+  ended?: { how: 'signal' | 'exit' | 'kept'; code: number; time: Date };
 }
 
 /** Changes at each boot of the machine. */
@@ -107,7 +112,7 @@ export function readState(folder: string): SessionState | undefined {
     device,
     mountId,
     phase,
-    ...((how === 'signal' || how === 'exit') && {
+    ...((how === 'signal' || how === 'exit' || how === 'kept') && {
       ended: { how, code: Number(code), time: new Date(Number(time) * 1000) },
     }),
   };

@@ -3,9 +3,9 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { SessionError } from '../errors.ts';
 import type { ByteString } from '../native.ts';
-import { hostPath, realPath, shown } from './checks.ts';
+import { bytes, type HostPath, hostPath, realPath, shown } from './checks.ts';
 import { SOCKET_NAME } from './control.ts';
-import { registryFolder } from './folders.ts';
+import { OWN_PLACE, registryFolder } from './folders.ts';
 import type { UnlockOptions } from './launcher.ts';
 import { clear } from './lock.ts';
 import { readRecord, type SessionRecord } from './record.ts';
@@ -35,7 +35,8 @@ export async function findLeft(
     if (record === undefined || record.upper === 'memory') continue;
     if (name === undefined && (record.upper === 'tmpfs' || record.upper !== upper)) continue;
     const seen = await inspect(folder);
-    if (seen.health !== 'dead' || !isResumable(folder, record)) continue;
+    const isLeft = seen.health === 'kept' || seen.health === 'dead';
+    if (!isLeft || !isResumable(folder, record)) continue;
     if (upper !== undefined && upper !== record.upper)
       refuse(record, 'keeps its changes elsewhere');
     const isSame =
@@ -64,11 +65,21 @@ export function resumed(given: UnlockOptions, { folder, record }: Left): UnlockO
     ...given,
     name: record.name,
     source: (record.commit === undefined ? record.source : [record.commit]).map(hostPath),
-    mountpoint: hostPath(record.mountpoint),
+    mountpoint: placeOf(given, folder, record),
     upper: record.upper === 'tmpfs' ? 'tmpfs' : hostPath(record.upper),
     ...(record.repo === undefined ? { links: record.links } : { repo: hostPath(record.repo) }),
     ...(record.upper === 'tmpfs' && { size: String(record.limitBytes) }),
   };
+}
+
+/** A session that only its command has seen may have been mounted in its own folder. */
+function placeOf(given: UnlockOptions, folder: string, record: SessionRecord): HostPath {
+  const isOwn = record.mountpoint === bytes(join(folder, OWN_PLACE));
+  const [source, another] = record.mode === 'directory' ? record.source : [];
+  if (record.seclusion !== undefined && given.mountpoint !== undefined) return given.mountpoint;
+  return hostPath(
+    isOwn && another === undefined ? (source ?? record.mountpoint) : record.mountpoint,
+  );
 }
 
 /** Takes away what the dead daemon may have left mounted. @throws SessionError it cannot be. */

@@ -130,6 +130,8 @@ export class Session implements AsyncDisposable {
    * @throws SessionError the daemon is gone or does not answer.
    */
   async *diff(options: { paths?: ByteString[] } = {}): AsyncIterableIterator<Change> {
+    await using awake = await this.#wake();
+    void awake;
     using control = await Control.open(this.folder, ANSWER_MS);
     this.#flush();
     const wanted = options.paths ?? [];
@@ -200,16 +202,30 @@ export class Session implements AsyncDisposable {
     if (existsSync(this.folder)) await this.lock({ lazy: true });
   }
 
+  /** Has a daemon serve what a session has kept, where nobody sees it, until the result is disposed of. */
+  async #wake(): Promise<AsyncDisposable> {
+    const record = readRecord(this.folder);
+    const isKept = readState(this.folder)?.ended?.how === 'kept';
+    if (record === undefined || !isKept) return { [Symbol.asyncDispose]: async () => {} };
+    // Not needed by sessions that are awake.
+    const { awaken } = await import('./run.ts');
+    return awaken(record);
+  }
+
   /**
    * Stores into mapped pages are in the kernel until it writes them out: has it do so. The daemon has just answered, so
    * this does not wait for ever.
    */
   #flush(): void {
-    const device = readState(this.folder)?.device;
-    if (this.#record === undefined || device === undefined) return;
+    const state = readState(this.folder);
+    if (this.#record === undefined || state === undefined) return;
+    const { mountpoint, seclusion } = this.#record;
+    // Others see it through its keeper only.
+    const path =
+      seclusion === undefined ? mountpoint : `/proc/${state.keeper.pid}/root${mountpoint}`;
     let fd: number;
     try {
-      fd = openPlace(this.#record.mountpoint);
+      fd = openPlace(path);
     } catch {
       return;
     }
@@ -217,9 +233,9 @@ export class Session implements AsyncDisposable {
     native.statx(fd, '', AT_EMPTY_PATH | AT_STATX_DONT_SYNC, stat);
     native.close(fd);
     // In another namespace, or covered, it cannot be reached; the pages are then written when they are.
-    if (`${stat[STAT.DEV_MAJOR]}:${stat[STAT.DEV_MINOR]}` !== device) return;
+    if (`${stat[STAT.DEV_MAJOR]}:${stat[STAT.DEV_MINOR]}` !== state.device) return;
     // O_RDONLY | O_DIRECTORY: syncfs(2) wants a descriptor that is open.
-    const root = native.open(this.#record.mountpoint, 0o200000, 0);
+    const root = native.open(path, 0o200000, 0);
     if (root < 0) return;
     native.syncfs(root);
     native.close(root);

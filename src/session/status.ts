@@ -8,7 +8,14 @@ import { hasTmpfs } from './folders.ts';
 import { allNamespaces } from './holders.ts';
 import { isOf, type Mount, mountsOr, readMounts, topmostAt } from './mountinfo.ts';
 import { isAlive } from './processes.ts';
-import { bootId, readRecord, readState, type SessionRecord, type SessionState } from './record.ts';
+import {
+  bootId,
+  readRecord,
+  readState,
+  type Seclusion,
+  type SessionRecord,
+  type SessionState,
+} from './record.ts';
 
 /** A daemon with work to do answers between two requests; a change of caches can keep it for a while. */
 export const ANSWER_MS = 5_000;
@@ -23,9 +30,10 @@ const POLL_MS = 5;
  * - `unguarded`: its keeper is gone; it works, but nobody unmounts it when the daemon dies;
  * - `draining`: no longer mounted; still served to the processes that hold files of it;
  * - `hung`: the daemon lives but does not answer;
+ * - `kept`: it has ended as it should, and what it held is kept for another time; `lock` discards it;
  * - `dead`: the daemon is gone; `lock` cleans up.
  */
-export type Health = 'ok' | 'starting' | 'unguarded' | 'draining' | 'hung' | 'dead';
+export type Health = 'ok' | 'starting' | 'unguarded' | 'draining' | 'hung' | 'kept' | 'dead';
 
 /** What the worker says of itself. */
 export interface WorkerStatus {
@@ -60,18 +68,20 @@ export async function inspect(folder: string): Promise<Inspection> {
   const isCurrent = record === undefined || record.boot === bootId();
   const isKeeperAlive = isCurrent && state !== undefined && isAlive(state.keeper);
   const wasDaemonAlive = isCurrent && state !== undefined && isAlive(state.daemon);
-  const where = findMounts(basename(folder), state, isKeeperAlive);
+  const where = findMounts(basename(folder), state, isKeeperAlive, record?.seclusion);
   const answer = wasDaemonAlive && state.phase !== 'starting' ? await ask(folder) : undefined;
   // One that gives no answer may have died meanwhile.
   const isDaemonAlive = wasDaemonAlive && (answer !== undefined || isAlive(state.daemon));
   const seen = { record, state, isKeeperAlive, isDaemonAlive, ...where };
   const problems: string[] = [];
   if (record === undefined) problems.push('its record is missing or damaged');
-  const health = judge({ ...seen, answer }, problems);
-  if (health === 'dead' && record !== undefined && isResumable(folder, record)) {
+  const isLeft = record !== undefined && isResumable(folder, record);
+  const isKept = isLeft && state?.ended?.how === 'kept';
+  const health = judge({ ...seen, answer, isKept }, problems);
+  if (health === 'dead' && isLeft) {
     problems.push(`its changes are kept: ostree-ts unlock --name=${record.name} brings it back`);
   }
-  if (where.isElsewhere)
+  if (where.isElsewhere && record?.seclusion === undefined)
     problems.push('it is mounted in another mount namespace, and not seen in this one');
   if (where.isCovered) problems.push('another filesystem is mounted over it');
   if (answer?.taint !== undefined) problems.push(`a bug was met: ${answer.taint}`);
@@ -94,8 +104,11 @@ export function isResumable(folder: string, { upper }: SessionRecord): boolean {
   return upper === 'tmpfs' ? hasTmpfs(folder) : existsSync(hostPath(upper));
 }
 
-function judge(seen: Omit<Inspection, 'health' | 'problems'>, problems: string[]): Health {
-  const { record, state, isKeeperAlive, isDaemonAlive, mounts, answer } = seen;
+function judge(
+  seen: Omit<Inspection, 'health' | 'problems'> & { isKept: boolean },
+  problems: string[],
+): Health {
+  const { record, state, isKeeperAlive, isDaemonAlive, mounts, answer, isKept } = seen;
   if (state === undefined || state.phase === 'starting') {
     if (
       isKeeperAlive ||
@@ -108,6 +121,7 @@ function judge(seen: Omit<Inspection, 'health' | 'problems'>, problems: string[]
       return 'dead';
     }
   }
+  if (!isDaemonAlive && isKept) return 'kept';
   if (!isDaemonAlive) {
     problems.push(howItEnded(state));
     for (const mount of mounts) problems.push(`a dead mount is left at ${shown(mount.path)}`);
@@ -144,10 +158,11 @@ function findMounts(
   name: string,
   state: SessionState | undefined,
   isKeeperAlive: boolean,
+  seclusion: Seclusion,
 ): Whereabouts {
   const nowhere: Whereabouts = { mounts: [], home: 'self', isElsewhere: false, isCovered: false };
   if (state === undefined || state.device === '0:0') return nowhere;
-  const isOurs = (mount: Mount) => isOf(mount, name, state.device);
+  const isOurs = (mount: Mount) => isOf(mount, name, state.device, seclusion);
   const isHere = readMounts().some(isOurs);
   const look = (home: number | 'self', all: Mount[]): Whereabouts => {
     const mounts = all.filter(isOurs);

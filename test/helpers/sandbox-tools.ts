@@ -116,6 +116,102 @@ export function run(
   );
 }
 
+/** The command, as a program and its first arguments. */
+export const PROGRAM: readonly string[] = ['/run/node', '/run/package/build/src/cli/main.js'];
+
+/** Runs the command to its end. */
+export function ostreeTs(
+  args: string[],
+  options: { cwd?: string; timeout?: number } = {},
+): { code: number | null; out: string; err: string } {
+  const [node = '', ...main] = PROGRAM;
+  const { status, stdout, stderr } = spawnSync(node, [...main, ...args], {
+    timeout: 30_000,
+    encoding: 'utf8',
+    cwd: '/',
+    ...options,
+  });
+  return { code: status, out: stdout, err: stderr };
+}
+
+/** Starts the command, and waits for the first thing that it prints. */
+export function startCommand(
+  args: string[],
+  options: { cwd?: string } = {},
+): Promise<ChildProcess> {
+  const [node = '', ...main] = PROGRAM;
+  return start(node, [...main, ...args], { cwd: '/', ...options });
+}
+
+/** Waits for the end of a program; `null` when a signal ended it. */
+export function exitCode(child: ChildProcess): Promise<number | null> {
+  if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve(child.exitCode);
+  return new Promise((resolve) => child.once('exit', (code) => resolve(code)));
+}
+
+/** A program on a terminal of its own: what it is typed, and what it shows. */
+export class Terminal {
+  /** The program's exit code. */
+  readonly ended: Promise<number | null>;
+  readonly #script: ChildProcess;
+  #shown = '';
+
+  constructor(line: string, env: NodeJS.ProcessEnv) {
+    // script(1) is the one that every system has: it makes the terminal, and passes on what it reads.
+    this.#script = spawn('script', ['--quiet', '--return', '--command', line, '/dev/null'], {
+      cwd: '/',
+      env: { ...process.env, TERM: 'xterm', ...env, SHELL: '/bin/sh' },
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    this.#script.stdout?.on('data', (chunk: Buffer) => {
+      this.#shown += chunk.toString();
+    });
+    this.ended = exitCode(this.#script);
+  }
+
+  type(keys: string): void {
+    this.#script.stdin?.write(keys);
+  }
+
+  /** Waits until these words are shown, and forgets all up to them. */
+  async until(words: string): Promise<void> {
+    await until(() => this.#shown.includes(words), 10_000);
+    const at = this.#shown.indexOf(words);
+    if (at < 0) throw new Error(`'${words}' is not shown: ${JSON.stringify(this.#shown)}`);
+    this.#shown = this.#shown.slice(at + words.length);
+  }
+}
+
+/** The command on a terminal. */
+export function onTerminal(args: string[], env: NodeJS.ProcessEnv = {}): Terminal {
+  const { SHELL: shell, ...rest } = env;
+  const words = [...PROGRAM, ...args].map((word) => `'${word.replaceAll("'", `'\\''`)}'`);
+  // The shell that script(1) starts would be the one that Ctrl-C ends.
+  return new Terminal(
+    `exec env ${shell === undefined ? '' : `SHELL=${shell}`} ${words.join(' ')}`,
+    rest,
+  );
+}
+
+/** Any command line on a terminal. */
+export function typeAt(line: string): Terminal {
+  return new Terminal(line, {});
+}
+
+/** Pids of the processes that have these words in their command lines, the one that asks left out. */
+export function processesOf(words: string): number[] {
+  return readdirSync('/proc')
+    .map(Number)
+    .filter((pid) => {
+      try {
+        const line = readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ' ');
+        return pid > 0 && pid !== process.pid && line.includes(words);
+      } catch {
+        return false;
+      }
+    });
+}
+
 /** The pids of a session's daemon and keeper. */
 export async function pids(session: Session): Promise<{ daemon: number; keeper: number }> {
   const { pid, keeper } = await session.status();

@@ -19,11 +19,18 @@ export interface Inside {
 export interface SandboxOptions {
   /** Runs the body as this ordinary user, of USERS. */
   uid?: number;
+  /** A directory of the machine, to be at /run/tree, read-only. */
+  tree?: string;
+  /** To be there in the work folder: contents by name. */
+  files?: Record<string, string>;
   timeoutMs?: number;
 }
 
 /** Ordinary users that exist in a sandbox, each with a runtime directory /run/user/UID. */
 export const USERS = [64_001, 64_002] as const;
+
+/** The first subordinate id of the first of USERS; the second has none. */
+const SUBORDINATE = 700_000;
 
 const PACKAGE = join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..');
 
@@ -33,9 +40,14 @@ set -e
 for path in $(grep ' fuse.ostree-ts ' /proc/self/mounts | cut -d' ' -f2); do umount -l "$path"; done
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/package /run/work /run/user
-touch /run/node /run/passwd /run/fuse
+touch /run/node /run/passwd /run/subids
 mount --bind "$PACKAGE" /run/package
 mount --bind "$NODE" /run/node
+if [ -n "$TREE" ]; then
+  mkdir /run/tree
+  mount --bind "$TREE" /run/tree
+  mount -o remount,bind,ro /run/tree
+fi
 mount -t tmpfs -o mode=1777,dev tmpfs /run/work
 mknod -m 666 /run/work/.fuse c 10 229
 mount --bind /run/work/.fuse /dev/fuse
@@ -45,6 +57,9 @@ for uid in ${USERS.join(' ')}; do
   install -d -m 700 -o "$uid" -g "$uid" "/run/user/$uid"
 done
 mount --bind /run/passwd /etc/passwd
+echo 'user${USERS[0]}:${SUBORDINATE}:65536' > /run/subids
+mount --bind /run/subids /etc/subuid
+mount --bind /run/subids /etc/subgid
 cd /
 exec 4<&0
 if [ -n "$AS" ]; then
@@ -62,13 +77,16 @@ fi
  */
 export async function inSandbox<Result>(
   body: (inside: Inside) => Promise<Result>,
-  { uid, timeoutMs = 120_000 }: SandboxOptions = {},
+  { uid, tree, files = {}, timeoutMs = 120_000 }: SandboxOptions = {},
 ): Promise<Result> {
   const script = `
-    import { writeSync } from 'node:fs';
+    import { writeFileSync, writeSync } from 'node:fs';
     const library = await import('/run/package/build/src/index.js');
     const tools = await import('/run/package/build/test/helpers/sandbox-tools.js');
     let outcome;
+    for (const [name, content] of Object.entries(${JSON.stringify(files)})) {
+      writeFileSync('/run/work/' + name, content);
+    }
     try {
       const result = await (${body.toString()})({ library, tools, work: '/run/work' });
       outcome = { result: result ?? null };
@@ -86,6 +104,7 @@ export async function inSandbox<Result>(
       PACKAGE,
       NODE: process.execPath,
       SCRIPT: script,
+      TREE: tree ?? '',
       AS: uid === undefined ? '' : String(uid),
     },
   });

@@ -8,21 +8,25 @@ import type { Context } from '../context.ts';
 import { displayBytes, displayText } from '../output.ts';
 import { statusJson } from './status.ts';
 
-interface Options {
+/** What says what a session shows, and how. */
+export interface SourceOptions {
   size?: string;
   name?: string;
   links?: 'shared' | 'separate';
   repo?: string;
   verify?: true;
   allowPartial?: true;
-  foreground?: true;
   upper?: string;
   force?: true;
+}
+
+interface Options extends SourceOptions {
+  foreground?: true;
   json?: true;
 }
 
 export function unlock(context: Context): Command {
-  return new Command('unlock')
+  const command = new Command('unlock')
     .summary('start a session: make a read-only tree writable, changes kept in memory')
     .description(
       'Starts a session: mounts SOURCE with a private writable layer on top. Nothing is ever written to SOURCE. ' +
@@ -33,25 +37,8 @@ export function unlock(context: Context): Command {
       '[SOURCE]',
       'a directory, or several, topmost first: A:B:C (a colon in a name is \\:); with --repo, a ref or commit',
     )
-    .argument('[MOUNTPOINT]', 'where to mount (default: SOURCE itself, in place)')
-    .option('--repo <repo>', 'an OSTree repository: show a commit of it, without a checkout')
-    .option('--verify', 'with --repo: check the contents of bare repositories, too, when opened')
-    .option('--allow-partial', 'with --repo: take a commit of which objects are missing')
-    .option('--size <size>', 'most the session may hold: 50% (of memory, the default), 512M, 2G')
-    .option('--name <name>', "the session's name (default: the last component of MOUNTPOINT)")
-    .addOption(
-      new Option(
-        '--links <mode>',
-        'hard links in SOURCE: stay links, or one file for each name',
-      ).choices(['shared', 'separate']),
-    )
-    .option(
-      '--upper <kind>',
-      'where changes are kept: memory (the default), tmpfs, or a directory, which outlives the session',
-    )
-    .option('--force', 'with a directory: take the changes in it though they are of another SOURCE')
-    .addOption(only('--io <mode>', 'how the kernel reads and writes', 'cached', ['passthrough']))
-    .addOption(only('--transport <kind>', 'who speaks with the kernel', 'kernel', ['fuse-native']))
+    .argument('[MOUNTPOINT]', 'where to mount (default: SOURCE itself, in place)');
+  return addSourceOptions(command)
     .option('--foreground', 'stay, and end the session with this command')
     .option('--json', 'print the session as one JSON object, errors too')
     .addHelpText(
@@ -70,6 +57,29 @@ Examples:
     );
 }
 
+/** The options of SourceOptions. */
+export function addSourceOptions(command: Command): Command {
+  return command
+    .option('--repo <repo>', 'an OSTree repository: show a commit of it, without a checkout')
+    .option('--verify', 'with --repo: check the contents of bare repositories, too, when opened')
+    .option('--allow-partial', 'with --repo: take a commit of which objects are missing')
+    .option('--size <size>', 'most the session may hold: 50% (of memory, the default), 512M, 2G')
+    .option('--name <name>', "the session's name (default: the last component of MOUNTPOINT)")
+    .addOption(
+      new Option(
+        '--links <mode>',
+        'hard links in SOURCE: stay links, or one file for each name',
+      ).choices(['shared', 'separate']),
+    )
+    .option(
+      '--upper <kind>',
+      'where changes are kept: memory (the default), tmpfs, or a directory, which outlives the session',
+    )
+    .option('--force', 'with a directory: take the changes in it though they are of another SOURCE')
+    .addOption(only('--io <mode>', 'how the kernel reads and writes', 'cached', ['passthrough']))
+    .addOption(only('--transport <kind>', 'who speaks with the kernel', 'kernel', ['fuse-native']));
+}
+
 /** An option of which this version knows one value: the others are named in the refusal. */
 function only(flags: string, description: string, value: string, later: string[]): Option {
   return new Option(flags, `${description}: ${value}`).argParser((given: string) => {
@@ -84,14 +94,10 @@ async function start(
   context: Context,
   source: string | undefined,
   mountpoint: string | undefined,
-  { repo, verify, allowPartial, size, name, links, foreground, json, upper, force }: Options,
+  { foreground, json, ...given }: Options,
 ): Promise<void> {
-  if (repo === undefined && (verify === true || allowPartial === true)) {
-    throw new UsageError(
-      '--verify and --allow-partial are for commits',
-      'name a repository: --repo=REPO',
-    );
-  }
+  const { repo, name } = given;
+  const options = libraryOptions(source, given);
   if (source === undefined && repo !== undefined) {
     throw new UsageError(
       'no commit is named',
@@ -104,26 +110,41 @@ async function start(
       'name a directory: ostree-ts unlock SOURCE [MOUNTPOINT]',
     );
   }
-  const options: UnlockOptions = {
-    source: sourceOf(source, repo),
-    ...(repo === undefined ? {} : { repo: hostPath(repo) }),
-    ...(verify === undefined ? {} : { verify }),
-    ...(allowPartial === undefined ? {} : { allowPartial }),
+  const library = await context.load();
+  const session = await library.unlock({
+    ...options,
     onWarning: (message) => warn(context, message, json),
     ...(mountpoint === undefined ? {} : { mountpoint: hostPath(mountpoint) }),
-    ...(size === undefined ? {} : { size }),
-    ...(name === undefined ? {} : { name }),
-    ...(links === undefined ? {} : { links }),
     ...(foreground === undefined ? {} : { foreground }),
-    ...(upper === undefined ? {} : { upper: upperOf(upper) }),
-    ...(force === undefined ? {} : { force }),
-  };
-  const library = await context.load();
-  const session = await library.unlock(options);
+  });
   const status = await session.status();
   if (json === true) context.out(statusJson(status, false));
   else describe(context, status);
   if (foreground === true) await session.ended();
+}
+
+/** What the library is told. @throws UsageError options that make no sense together. */
+export function libraryOptions(
+  source: string | undefined,
+  { repo, verify, allowPartial, size, name, links, upper, force }: SourceOptions,
+): UnlockOptions {
+  if (repo === undefined && (verify === true || allowPartial === true)) {
+    throw new UsageError(
+      '--verify and --allow-partial are for commits',
+      'name a repository: --repo=REPO',
+    );
+  }
+  return {
+    source: sourceOf(source, repo),
+    ...(repo === undefined ? {} : { repo: hostPath(repo) }),
+    ...(verify === undefined ? {} : { verify }),
+    ...(allowPartial === undefined ? {} : { allowPartial }),
+    ...(size === undefined ? {} : { size }),
+    ...(name === undefined ? {} : { name }),
+    ...(links === undefined ? {} : { links }),
+    ...(upper === undefined ? {} : { upper: upperOf(upper) }),
+    ...(force === undefined ? {} : { force }),
+  };
 }
 
 /** Nothing when a session is to be brought back by its name. */
