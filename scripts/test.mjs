@@ -8,9 +8,10 @@
  * OSTREE_TS_TEST_SCALE multiplies the number of random operations, cycles and repetitions (`npm run test:long`).
  */
 import { spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { mkdirSync, readdirSync, rmdirSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
 import { Leftovers } from './leftovers.mjs';
 import { ROOT, SetupError, isCi, setUp } from './setup.mjs';
 
@@ -18,11 +19,10 @@ const SCALE = Math.max(1, Number(process.env['OSTREE_TS_TEST_SCALE']) || 1);
 /** For everything together. What is asked of `npm test` is 20 minutes on two cores. */
 const DEADLINE = Date.now() + 19 * 60_000 * SCALE;
 
-/** Suites that mount get the machine for themselves: they wait for processes, and some look at all sessions there are. */
-const SUITES = [
-  { name: 'suites without a mount', files: ['build/test/*.test.js'], concurrency: 2 },
-  { name: 'suites on a mount', files: ['build/test/mounted/**/*.test.js'], concurrency: 1 },
-];
+/** Suites that mount run in namespaces of their own, so many at once: some look at all sessions there are. */
+const AT_ONCE = 2;
+/** These take longest, and so begin first. */
+const LONG = ['programs', 'commit-system', 'random'];
 
 let passed = 0;
 let failed = 0;
@@ -37,15 +37,28 @@ function count(ok, words) {
 }
 
 /**
- * Runs a program of node_modules to its end, or to the deadline, in a process group of its own.
+ * Runs a program of node_modules.
  *
  * @param {string[]} command  A script, relative to node_modules, and its arguments.
  * @param {NodeJS.ProcessEnv} env
  * @param {(line: string) => void} onLine  Gets what it prints.
  * @returns {Promise<string | undefined>} why it failed.
  */
-async function runTool([script = '', ...args], env, onLine) {
-  const child = spawn(process.execPath, [join(ROOT, 'node_modules', script), ...args], {
+function runTool([script = '', ...args], env, onLine) {
+  return runProgram(process.execPath, [join(ROOT, 'node_modules', script), ...args], env, onLine);
+}
+
+/**
+ * Runs a program to its end, or to the deadline, in a process group of its own.
+ *
+ * @param {string} program
+ * @param {string[]} args
+ * @param {NodeJS.ProcessEnv} env
+ * @param {(line: string) => void} onLine  Gets what it prints.
+ * @returns {Promise<string | undefined>} why it failed.
+ */
+async function runProgram(program, args, env, onLine) {
+  const child = spawn(program, args, {
     cwd: ROOT,
     env,
     detached: true,
@@ -104,14 +117,78 @@ async function runSuites({ name, files, concurrency }, env) {
   else if (why !== undefined) count(false, `${name}: ${why}`);
 }
 
+/**
+ * Runs the suites that mount: as root each in a mount and a pid namespace of its own, with no sessions but its own, and
+ * several at once; what it leaves is looked for in there. Otherwise one after another.
+ *
+ * @param {NodeJS.ProcessEnv} env
+ */
+async function runMounted(env) {
+  const suites = readdirSync(join(ROOT, 'build/test/mounted'))
+    .filter((file) => file.endsWith('.test.js'))
+    .map((file) => basename(file, '.test.js'))
+    .sort((a, b) => Number(LONG.includes(b)) - Number(LONG.includes(a)));
+  if (process.getuid?.() !== 0) {
+    const files = ['build/test/mounted/*.test.js'];
+    await runSuites({ name: 'suites on a mount', files, concurrency: 1 }, env);
+    return;
+  }
+  const queue = suites.values();
+  const lane = async () => {
+    for (const suite of queue) await runApart(suite, env);
+  };
+  // A mountpoint for the sessions of each: a folder that is there anyway, or goes again.
+  const isNew = mkdirSync(SESSIONS, { recursive: true, mode: 0o700 }) !== undefined;
+  await Promise.all(Array.from({ length: AT_ONCE }, lane));
+  if (isNew) rmdirSync(SESSIONS);
+}
+
+const SESSIONS = '/run/ostree-ts';
+
+/** @param {string} suite @param {NodeJS.ProcessEnv} env */
+async function runApart(suite, env) {
+  const start = Date.now();
+  const flags = ['--mount', '--pid', '--fork', '--kill-child', '--mount-proc'];
+  const script = `mount -t tmpfs -o mode=700 tmpfs ${SESSIONS} && exec "$@"`;
+  const self = fileURLToPath(import.meta.url);
+  const inside = [process.execPath, self, INSIDE, `test/mounted/${suite}.test.ts`];
+  let sum = '';
+  const why = await runProgram(
+    'unshare',
+    [...flags, '--propagation', 'private', 'sh', '-c', script, 'sh', ...inside],
+    env,
+    (line) => {
+      if (/^\d+ passed, \d+ failed$/.test(line)) sum = line;
+      else console.log(line);
+    },
+  );
+  const [good, bad] = sum.split(' passed, ').map(Number.parseInt);
+  passed += good ?? 0;
+  failed += bad ?? 0;
+  const took = `${suite}: ${sum}, ${Math.round((Date.now() - start) / 1000)} s`;
+  if (why === undefined || (bad ?? 0) > 0) console.log(`# ${took}`);
+  else count(false, `${took}: ${why}`);
+}
+
+/** Said by `runApart` to itself: the set-up is done, and only what is wrong is counted. */
+const INSIDE = '--inside';
+
 /** @param {string[]} patterns  Sources of suites, or none for everything. */
 async function main(patterns) {
+  if (patterns[0] === INSIDE) {
+    leftovers = new Leftovers();
+    const files = patterns.slice(1).map(compiled);
+    await runSuites({ name: 'the suite', files, concurrency: 1 }, leftovers.env);
+    const left = await leftovers.clean();
+    for (const line of left) count(false, `left behind: ${line}`);
+    return;
+  }
   await setUp('test');
   count(true, 'setup: dependencies, addon, keeper, type check of src, test and scripts');
   leftovers = new Leftovers();
   try {
     if (patterns.length > 0) {
-      const files = patterns.map((path) => `build/${path.replace(/\.ts$/, '.js')}`);
+      const files = patterns.map(compiled);
       await runSuites({ name: 'chosen suites', files, concurrency: 1 }, leftovers.env);
       return;
     }
@@ -123,16 +200,19 @@ async function main(patterns) {
     await check('lint', ['oxlint/bin/oxlint', '--type-aware'], process.env);
     await check('format', ['prettier/bin/prettier.cjs', '--check', '.'], process.env);
     await check('nothing unused', ['knip/bin/knip.js'], process.env);
-    for (const suite of SUITES) {
-      if (existsSync(join(ROOT, suite.files[0]?.replace(/\/?\*.*/, '') ?? ''))) {
-        await runSuites(suite, leftovers.env);
-      }
-    }
+    const files = ['build/test/*.test.js'];
+    await runSuites({ name: 'suites without a mount', files, concurrency: 2 }, leftovers.env);
+    await runMounted(leftovers.env);
   } finally {
     const left = await leftovers.clean();
     for (const line of left) console.log(`left behind: ${line}`);
     count(left.length === 0, 'nothing is left behind: processes, mounts, temp files');
   }
+}
+
+/** @param {string} source */
+function compiled(source) {
+  return `build/${source.replace(/\.ts$/, '.js')}`;
 }
 
 for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM'])) {
@@ -152,6 +232,6 @@ try {
       : String(error instanceof Error ? error.stack : error),
   );
 }
-console.log(`in ${Math.round((Date.now() - start) / 1000)} s`);
+if (process.argv[2] !== INSIDE) console.log(`in ${Math.round((Date.now() - start) / 1000)} s`);
 console.log(`${passed} passed, ${failed} failed`);
 process.exitCode = failed === 0 ? 0 : 1;
