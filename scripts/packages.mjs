@@ -63,6 +63,19 @@ export const SYSTEM_PACKAGES = [
     why: 'makes and checks repositories',
     purposes: ['test', 'bench'],
   },
+  {
+    name: 'skopeo',
+    probe: 'skopeo',
+    why: 'reads the images that are exported',
+    purposes: ['test'],
+  },
+  {
+    name: 'umoci',
+    probe: 'umoci',
+    why: 'makes images, and unpacks those that are exported',
+    purposes: ['test'],
+  },
+  { name: 'zstd', probe: 'zstd', why: 'checks layers compressed with it', purposes: ['test'] },
   { name: 'git', probe: 'git', why: 'a real program in a session', purposes: ['test', 'bench'] },
   {
     name: 'rsync',

@@ -3,6 +3,8 @@ export { FsError, SessionError, UsageError } from './errors.ts';
 export type { ErrnoName } from './errors.ts';
 export { formatEntry, openRepository, RepositoryReader } from './ostree/reader.ts';
 export type { ListOptions, TreeEntry, Xattr } from './ostree/reader.ts';
+export { exportWarnings } from './session/export.ts';
+export type { ExportFormat, ExportOptions, ExportResult } from './session/export.ts';
 export { doctor } from './session/doctor.ts';
 export type { Finding } from './session/doctor.ts';
 export type { Holder } from './session/holders.ts';

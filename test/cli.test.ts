@@ -4,8 +4,23 @@ import { byteString, decodeArguments, hostPath, mountPath, splitSource } from '.
 import type { AnySession, Library } from '../src/cli/context.ts';
 import { displayAge, displayBytes, displayName, painter } from '../src/cli/output.ts';
 import { run } from '../src/cli/program.ts';
-import { BusyError, formatEntry, openRepository, SessionError, UsageError } from '../src/index.ts';
-import type { Change, Finding, LockResult, SessionStatus, UnlockOptions } from '../src/index.ts';
+import {
+  BusyError,
+  exportWarnings,
+  formatEntry,
+  openRepository,
+  SessionError,
+  UsageError,
+} from '../src/index.ts';
+import type {
+  Change,
+  ExportOptions,
+  ExportResult,
+  Finding,
+  LockResult,
+  SessionStatus,
+  UnlockOptions,
+} from '../src/index.ts';
 
 const STATUS: SessionStatus = {
   name: 'usr',
@@ -49,6 +64,17 @@ const LOCKED: LockResult = {
   kept: null,
 };
 
+const EXPORTED: ExportResult = {
+  format: 'tar',
+  output: 'out.tar',
+  digest: 'sha256:aa',
+  diffId: 'sha256:aa',
+  size: 1536,
+  entries: 3,
+  deletions: 1,
+  skipped: ['/run/\xff'],
+};
+
 /** A session that does what it is told to. */
 class Pretended implements AnySession {
   readonly #status: SessionStatus;
@@ -71,6 +97,11 @@ class Pretended implements AnySession {
   async *diff(options: { paths?: string[] } = {}): AsyncIterableIterator<Change> {
     this.asked = options;
     yield* CHANGES;
+  }
+
+  async export(options: ExportOptions): Promise<ExportResult> {
+    this.asked = options;
+    return EXPORTED;
   }
 
   async lock(options: { lazy?: boolean } = {}): Promise<LockResult> {
@@ -121,6 +152,7 @@ async function typed(
       if (found.length > 1) throw new SessionError('there are 2 sessions', 'name one of them');
       return only;
     },
+    exportWarnings,
     doctor: async () => findings,
     openRepository,
     formatEntry,
@@ -133,6 +165,7 @@ async function typed(
     paint: painter(coloured),
     cwd,
     now: () => Date.parse('2026-01-02T03:09:05Z'),
+    interrupted: () => new AbortController().signal,
   });
   return { code, out, err };
 }
@@ -409,6 +442,30 @@ test('a refusal of the library keeps its kind, its words and its remedy', async 
   t.is(bug.code, 1);
   t.regex(bug.err[0] ?? '', /unexpected: x is undefined/);
 });
+
+test('export says what it wrote, and warns of what it could not', async (t) => {
+  const line = ['export', '--format=tar', '--output=out.tar', '--timestamp=7'];
+  const session = new Pretended(STATUS);
+  const { code, out, err } = await typed(line, { sessions: [session] });
+  t.is(code, 0);
+  t.like(session.asked, { format: 'tar', output: 'out.tar', timestamp: 7 });
+  t.deepEqual(out, ['out.tar: 3 files and directories, 1.5 KiB, sha256:aa']);
+  t.is(err.length, 2);
+  t.regex(err[0] ?? '', /socket: left out/);
+  t.regex(err[1] ?? '', /1 removed path is not in the tar/);
+  const json = await typed([...line, '--json']);
+  t.like(JSON.parse(json.out[0] ?? ''), { digest: 'sha256:aa', deletions: 1 });
+  t.is(JSON.parse(json.out[0] ?? '').skipped[0].pathBase64, 'L3J1bi//');
+});
+
+test('', misused, ['export', '--output=x'], /--format/);
+test('', misused, ['export', '--format=zip', '--output=x'], /zip/);
+test(
+  '',
+  misused,
+  ['export', '--format=tar', '--output=x', '--timestamp=now'],
+  /no number of seconds/,
+);
 
 test('unlock without SOURCE says what is missing', async (t) => {
   const { code, err } = await typed(['unlock']);

@@ -1,5 +1,6 @@
 /** What a command may touch. The program hands in the real things; a test passes its own. */
 import type {
+  ExportResult,
   Finding,
   RepositoryReader,
   RunOptions,
@@ -12,7 +13,7 @@ import type { Colour } from './output.ts';
 /** A session, as far as commands need it. */
 export type AnySession = Pick<
   Session,
-  'name' | 'mountpoint' | 'status' | 'diff' | 'lock' | 'ended'
+  'name' | 'mountpoint' | 'status' | 'diff' | 'export' | 'lock' | 'ended'
 >;
 
 /** The part of the library that commands call. */
@@ -21,6 +22,7 @@ export interface Library {
   run(options: RunOptions): Promise<number>;
   listSessions(): Promise<AnySession[]>;
   findSession(nameOrMountpoint?: string): Promise<AnySession>;
+  exportWarnings(result: ExportResult): string[];
   doctor(): Promise<Finding[]>;
   openRepository(path?: string | Uint8Array): Pick<RepositoryReader, 'list' | 'contents' | 'close'>;
   formatEntry(entry: TreeEntry, options?: { checksum?: boolean }): string;
@@ -43,6 +45,8 @@ export interface Context {
   command?: string[];
   /** Milliseconds since 1970. */
   now: () => number;
+  /** For work that must be undone when it is stopped: aborted by the first SIGINT or SIGTERM from now on. */
+  interrupted: () => AbortSignal;
   /** Sets what the process exits with when nothing fails; 0 unless it is called. */
   exitWith: (code: number) => void;
 }

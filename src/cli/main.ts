@@ -46,6 +46,14 @@ async function load(): Promise<Library> {
   }
 }
 
+function interrupted(): AbortSignal {
+  const controller = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => controller.abort());
+  }
+  return controller.signal;
+}
+
 const noColour = (process.env['NO_COLOR'] ?? '') !== '';
 const out = new Lines(process.stdout);
 // A reader that has seen enough (`| head`) is no failure.
@@ -70,5 +78,6 @@ process.exitCode = await run(typedArguments(), {
   paint: painter(process.stdout.isTTY && !noColour && process.env['TERM'] !== 'dumb'),
   cwd: process.cwd(),
   now: Date.now,
+  interrupted,
 });
 out.flush();

@@ -53,7 +53,7 @@ export function displayText(text: string): string {
  *
  * @param bytes  A byte string.
  */
-function jsonPath(bytes: string): { path: string; pathBase64?: string } {
+export function jsonPath(bytes: string): { path: string; pathBase64?: string } {
   const buffer = Buffer.from(bytes, 'latin1');
   const path = buffer.toString();
   return Buffer.from(path).equals(buffer)

@@ -6,6 +6,7 @@ import type { BusyError, Holder } from '../index.ts';
 import { cat } from './commands/cat.ts';
 import { diff } from './commands/diff.ts';
 import { doctor } from './commands/doctor.ts';
+import { exportCommand } from './commands/export.ts';
 import { lock } from './commands/lock.ts';
 import { ls } from './commands/ls.ts';
 import { run as runCommand } from './commands/run.ts';
@@ -14,7 +15,17 @@ import { unlock } from './commands/unlock.ts';
 import type { Context } from './context.ts';
 import { displayText } from './output.ts';
 
-const COMMANDS = [unlock, runCommand, status, diff, lock, ls, cat, doctor];
+const COMMANDS = {
+  unlock,
+  run: runCommand,
+  status,
+  diff,
+  export: exportCommand,
+  lock,
+  ls,
+  cat,
+  doctor,
+};
 
 /** Done; refused or failed; called wrongly. */
 const EXIT = { done: 0, failed: 1, misused: 2 } as const;
@@ -53,7 +64,7 @@ Examples:
 
 Exit codes: 0 done, 1 refused or failed, 2 called wrongly.`,
     );
-  for (const make of COMMANDS) program.addCommand(make(context));
+  for (const make of Object.values(COMMANDS)) program.addCommand(make(context));
   for (const command of [program, ...program.commands]) {
     command.helpOption('-h, --help', 'explain this command');
     command.exitOverride();
@@ -130,9 +141,8 @@ function explainUsage(error: CommanderError, args: string[]): Failure {
   // No command at all: commander has printed the help.
   if (error.code === 'commander.help') return { message: '', code: EXIT.misused };
   const [what = '', suggestion] = error.message.replace(/^error: /, '').split('\n');
-  const command = COMMANDS.some((make) => make.name === args[0])
-    ? `ostree-ts ${args[0]}`
-    : 'ostree-ts';
+  const [first = ''] = args;
+  const command = Object.hasOwn(COMMANDS, first) ? `ostree-ts ${first}` : 'ostree-ts';
   const remedy = suggestion?.replace(/^\((.*)\)$/, '$1');
   return {
     message: what,

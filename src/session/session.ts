@@ -3,17 +3,17 @@ import type { ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SessionError } from '../errors.ts';
-import { type ByteString, native, STAT, STAT_FIELDS } from '../native.ts';
-import { openPlace, shown } from './checks.ts';
+import { type ByteString, native } from '../native.ts';
+import { shown } from './checks.ts';
 import { Control } from './control.ts';
+import { checkExport, type ExportOptions, type ExportResult, exportTree } from './export.ts';
+import { LiveTree, openRoot } from './live-tree.ts';
 import { lock, type LockResult } from './lock.ts';
 import { isAlive } from './processes.ts';
 import { readRecord, readState, type SessionRecord } from './record.ts';
 import { ANSWER_MS, type Health, inspect, logTail } from './status.ts';
 import { discardFolder } from './upper.ts';
 
-const AT_EMPTY_PATH = 0x1000;
-const AT_STATX_DONT_SYNC = 0x4000;
 /** A chunk of changes of a large session takes the daemon a while. */
 const DIFF_MS = 60_000;
 const POLL_MS = 100;
@@ -213,30 +213,32 @@ export class Session implements AsyncDisposable {
   }
 
   /**
+   * Writes what was changed, or all of the tree, to a tar, an OCI layer or an OCI image.
+   *
+   * @throws SessionError the session cannot be read from here, or changes while it is read; the output cannot be written.
+   */
+  async export(options: ExportOptions): Promise<ExportResult> {
+    checkExport(options);
+    const record = this.#record;
+    if (record === undefined) {
+      throw new SessionError(`the record of session ${this.name} is damaged`);
+    }
+    await using awake = await this.#wake();
+    void awake;
+    // Its mount answers when the daemon does.
+    (await Control.open(this.folder, ANSWER_MS))[Symbol.dispose]();
+    using tree = LiveTree.open(record, readState(this.folder));
+    return await exportTree(tree, () => this.diff(), options);
+  }
+
+  /**
    * Stores into mapped pages are in the kernel until it writes them out: has it do so. The daemon has just answered, so
-   * this does not wait for ever.
+   * this does not wait for ever. A mount that cannot be reached is left alone; its pages are written when they are.
    */
   #flush(): void {
-    const state = readState(this.folder);
-    if (this.#record === undefined || state === undefined) return;
-    const { mountpoint, seclusion } = this.#record;
-    // Others see it through its keeper only.
-    const path =
-      seclusion === undefined ? mountpoint : `/proc/${state.keeper.pid}/root${mountpoint}`;
-    let fd: number;
-    try {
-      fd = openPlace(path);
-    } catch {
-      return;
-    }
-    const stat = new Float64Array(STAT_FIELDS);
-    native.statx(fd, '', AT_EMPTY_PATH | AT_STATX_DONT_SYNC, stat);
-    native.close(fd);
-    // In another namespace, or covered, it cannot be reached; the pages are then written when they are.
-    if (`${stat[STAT.DEV_MAJOR]}:${stat[STAT.DEV_MINOR]}` !== state.device) return;
-    // O_RDONLY | O_DIRECTORY: syncfs(2) wants a descriptor that is open.
-    const root = native.open(path, 0o200000, 0);
-    if (root < 0) return;
+    if (this.#record === undefined) return;
+    const root = openRoot(this.#record, readState(this.folder));
+    if (root === undefined) return;
     native.syncfs(root);
     native.close(root);
   }
