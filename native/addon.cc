@@ -37,6 +37,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Add<Fchownat>(exports, "fchownat");
   Add<Utimensat>(exports, "utimensat");
   Add<Fstatfs>(exports, "fstatfs");
+  Add<OfdLock>(exports, "ofdLock");
   Add<Getxattr>(exports, "getxattr");
   Add<Listxattr>(exports, "listxattr");
   Add<Setxattr>(exports, "setxattr");

@@ -167,6 +167,7 @@ Napi::Value Fchmodat(const Info& info);
 Napi::Value Fchownat(const Info& info);
 Napi::Value Utimensat(const Info& info);
 Napi::Value Fstatfs(const Info& info);
+Napi::Value OfdLock(const Info& info);
 
 // directory.cc
 Napi::Value ListDirectory(const Info& info);

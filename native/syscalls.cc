@@ -283,6 +283,13 @@ Napi::Value Utimensat(const Info& info) {
                                 AT_SYMLINK_NOFOLLOW | EmptyPath(path)));
 }
 
+Napi::Value OfdLock(const Info& info) {
+  struct flock lock {};
+  lock.l_type = static_cast<short>(Int(info, 1));
+  lock.l_whence = SEEK_SET;
+  return Called(info, fcntl(Int(info, 0), F_OFD_SETLK, &lock));
+}
+
 Napi::Value Fstatfs(const Info& info) {
   const Span<double> out(info, 1);
   if (out.length < 9) return Result(info.Env(), -EINVAL);

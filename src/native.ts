@@ -231,6 +231,8 @@ export interface Native {
   ): number;
   /** f_type, f_bsize, f_blocks, f_bfree, f_bavail, f_files, f_ffree, f_namelen, f_flags into `out`. */
   fstatfs(fd: number, out: Float64Array): number;
+  /** fcntl(F_OFD_SETLK) over the whole file: F_RDLCK 0, F_WRLCK 1, F_UNLCK 2. Never waits: -EAGAIN when another has it. */
+  ofdLock(fd: number, type: number): number;
 
   // Extended attributes of `path` under dirfd, a symlink not followed; '' means dirfd itself, which may be O_PATH.
   // Before Linux 6.13 through /proc/self/fd, or without /proc by opening regular files and directories.

@@ -224,24 +224,31 @@ function typeEnd(text: string, at: number, depth: number): number {
   return end === -1 ? -1 : end + 1;
 }
 
-/** Joins the members of a tuple whose variable-size members have alignment 1. */
+/** Joins the members of a tuple or dictionary entry of which at least one is of variable size. */
 export class TupleWriter {
   readonly #parts: Buffer[] = [];
   readonly #ends: number[] = [];
   #size = 0;
 
-  /** A member of fixed size, already aligned and in OSTree's byte order. */
-  fixed(bytes: Buffer): this {
-    this.#parts.push(bytes);
-    this.#size += bytes.length;
+  /** A member of fixed size, in OSTree's byte order. */
+  fixed(bytes: Uint8Array, alignment: number = 1): this {
+    const padding = aligned(this.#size, alignment) - this.#size;
+    if (padding > 0) this.#parts.push(Buffer.alloc(padding));
+    this.#parts.push(bytesOf(bytes));
+    this.#size += padding + bytes.length;
     return this;
   }
 
   /** A member of variable size. */
-  member(bytes: Buffer): this {
-    this.fixed(bytes);
+  member(bytes: Uint8Array, alignment: number = 1): this {
+    this.fixed(bytes, alignment);
     this.#ends.push(this.#size);
     return this;
+  }
+
+  /** A string, given as a byte string. */
+  string(value: ByteString): this {
+    return this.member(Buffer.from(`${value}\0`, 'latin1'));
   }
 
   /** The tuple; its last member, when of variable size, needs no offset. */
@@ -251,11 +258,40 @@ export class TupleWriter {
   }
 }
 
-/** An array of variable-size elements of alignment 1. */
-export function arrayOf(parts: Buffer[]): Buffer {
+/** An array of variable-size elements. */
+export function arrayOf(parts: readonly Buffer[], alignment: number = 1): Buffer {
+  const pieces: Buffer[] = [];
   let size = 0;
-  const ends = parts.map((part) => (size += part.length));
-  return Buffer.concat([...parts, framing(size, ends)]);
+  const ends = parts.map((part) => {
+    const padding = aligned(size, alignment) - size;
+    if (padding > 0) pieces.push(Buffer.alloc(padding));
+    pieces.push(part);
+    return (size += padding + part.length);
+  });
+  return Buffer.concat([...pieces, framing(size, ends)]);
+}
+
+/** A dictionary, `a{sv}`, its entries in the order of the map. */
+export function encodeDictionary(values: ReadonlyMap<ByteString, Variant>): Buffer {
+  const entries = Array.from(values, ([key, { type, bytes }]) => {
+    const variant = Buffer.concat([bytes, Buffer.from(`\0${type}`, 'latin1')]);
+    return new TupleWriter().string(key).member(variant, 8).end();
+  });
+  return arrayOf(entries, 8);
+}
+
+/** A value of type `s`, given as text. */
+export function stringVariant(value: string): Variant {
+  return { type: 's', bytes: Buffer.from(`${value}\0`) };
+}
+
+/** A value of type `as`, given as text. */
+export function stringsVariant(values: readonly string[]): Variant {
+  return { type: 'as', bytes: arrayOf(values.map((value) => Buffer.from(`${value}\0`))) };
+}
+
+function bytesOf(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 /** The offsets for a body of `size` bytes, in the smallest width that can express the container with them. */

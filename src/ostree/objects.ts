@@ -10,6 +10,7 @@ import {
   TupleWriter,
   arrayOf,
   dictionaryIn,
+  encodeDictionary,
   elementEnds,
   elements,
   stringIn,
@@ -334,4 +335,72 @@ export function fileXattrs(xattrs: Xattr[]): Buffer {
         .end(),
     ),
   );
+}
+
+/** `(uuua(ayay))`: a dirmeta, or the user.ostreemeta attribute. */
+export function encodeMeta({ uid, gid, mode, xattrs }: Meta): Buffer {
+  const numbers = Buffer.alloc(12);
+  numbers.writeUInt32BE(uid, 0);
+  numbers.writeUInt32BE(gid, 4);
+  numbers.writeUInt32BE(mode, 8);
+  return new TupleWriter().fixed(numbers).member(fileXattrs(xattrs)).end();
+}
+
+/** A name of a dirtree, with what stands behind it. */
+export interface TreeFile {
+  name: ByteString;
+  checksum: Checksum;
+}
+
+export interface TreeDirectory extends TreeFile {
+  /** The dirmeta; `checksum` is the dirtree. */
+  meta: Checksum;
+}
+
+/** `(a(say)a(sayay))`, sorted by name. */
+export function encodeDirTree(files: readonly TreeFile[], dirs: readonly TreeDirectory[]): Buffer {
+  const byName = (a: TreeFile, b: TreeFile) => (a.name < b.name ? -1 : 1);
+  const fileList = files.toSorted(byName).map(({ name, checksum }) => {
+    checkName(name);
+    return new TupleWriter().string(name).member(Buffer.from(checksum, 'hex')).end();
+  });
+  const dirList = dirs.toSorted(byName).map(({ name, checksum, meta }) => {
+    checkName(name);
+    return new TupleWriter()
+      .string(name)
+      .member(Buffer.from(checksum, 'hex'))
+      .member(Buffer.from(meta, 'hex'))
+      .end();
+  });
+  return new TupleWriter().member(arrayOf(fileList)).member(arrayOf(dirList)).end();
+}
+
+/** `(a{sv}aya(say)sstayay)` */
+export function encodeCommit(commit: Commit): Buffer {
+  const timestamp = Buffer.alloc(8);
+  timestamp.writeBigUInt64BE(BigInt(commit.timestamp));
+  return new TupleWriter()
+    .member(encodeDictionary(commit.metadata), 8)
+    .member(Buffer.from(commit.parent ?? '', 'hex'))
+    .member(Buffer.alloc(0))
+    .member(Buffer.from(`${commit.subject}\0`))
+    .member(Buffer.from(`${commit.body}\0`))
+    .fixed(timestamp, 8)
+    .member(Buffer.from(commit.tree, 'hex'))
+    .member(Buffer.from(commit.meta, 'hex'))
+    .end();
+}
+
+/** The prefix and `(tuuuusa(ayay))` that an archive object begins with; the size is at HEADER_PREFIX, 8 bytes. */
+export function encodeArchiveHeader(header: ArchiveHeader): Buffer {
+  const { size, uid, gid, mode, target, xattrs } = header;
+  const numbers = Buffer.alloc(24);
+  numbers.writeBigUInt64BE(BigInt(size), 0);
+  numbers.writeUInt32BE(uid, 8);
+  numbers.writeUInt32BE(gid, 12);
+  numbers.writeUInt32BE(mode, 16);
+  const tuple = new TupleWriter().fixed(numbers).string(target).member(fileXattrs(xattrs)).end();
+  const prefix = Buffer.alloc(HEADER_PREFIX);
+  prefix.writeUInt32BE(tuple.length, 0);
+  return Buffer.concat([prefix, tuple]);
 }

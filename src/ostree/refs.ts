@@ -14,6 +14,11 @@ const DT_DIR = 4;
 const CHECKSUM = /^[0-9a-f]{64}$/;
 const REMOTE = /^[\w\d][-._\w\d]*$/;
 const REF = /^[\w\d][-._\w\d]*(\/[\w\d][-._\w\d]*)*$/;
+/** Whether a ref may be called so. */
+export function isRefName(text: string): boolean {
+  return REF.test(text);
+}
+
 /** How many candidates a message lists. */
 const MAX_LISTED = 8;
 /** An alias of an alias of an alias... beyond this is a circle. */

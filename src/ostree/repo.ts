@@ -310,15 +310,24 @@ export function readExactly(
   return bytes;
 }
 
-/** @throws SessionError unless `config` is one of a repository that can be read. */
+/** The `config` of a repository. @throws SessionError when there is none, or nothing that is one. */
+export function readConfig(native: Native, fd: number, label: string): KeyFile {
+  return configured(native, fd, label, (config) => config);
+}
+
 function settingsOf(native: Native, fd: number, label: string): Settings {
+  return configured(native, fd, label, settingsIn);
+}
+
+/** @throws SessionError unless `config` is one of a repository that can be read. */
+function configured<T>(native: Native, fd: number, label: string, use: (config: KeyFile) => T): T {
   const file = native.openBeneath(fd, 'config', O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
   if (file < 0) {
     const why = file === -errno.ENOENT ? 'it has no config file' : `its config: ${errnoName(file)}`;
     throw new SessionError(`${label} is not an OSTree repository: ${why}`);
   }
   try {
-    return settingsIn(parseKeyFile(readAll(native, file, MAX_CONFIG).toString()));
+    return use(parseKeyFile(readAll(native, file, MAX_CONFIG).toString()));
   } catch (error) {
     if (!(error instanceof FormatError)) throw error;
     throw new SessionError(

@@ -1,0 +1,196 @@
+/**
+ * Where objects wait until a transaction is whole: tmp/staging-BOOT-..., laid out as objects/ is, with a lock file beside.
+ * The ostree tool keeps its own the same way; what is left of a process that was killed is removed by the next.
+ */
+import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { constants } from 'node:os';
+import type { SessionError } from '../errors.ts';
+import type { ByteString, Native } from '../native.ts';
+import { lockAlone, unwritable } from './lock.ts';
+import type { Checksum } from './objects.ts';
+
+const { errno } = constants;
+const O_RDONLY = 0;
+const O_WRONLY = 1;
+const O_CREAT = 0o100;
+const O_EXCL = 0o200;
+const O_DIRECTORY = 0o200000;
+const O_NOFOLLOW = 0o400000;
+const O_PATH = 0o10000000;
+const AT_REMOVEDIR = 0x200;
+const DT_DIR = 4;
+
+/** In the names of our own folders, which alone we remove. */
+const OURS = '-ostree-ts-';
+
+export class Staging {
+  readonly #native: Native;
+  readonly #label: string;
+  readonly #tmp: number;
+  readonly #objects: number;
+  readonly #name: string;
+  readonly #lock: number;
+  readonly #fd: number;
+  readonly #prefixes: Set<string> = new Set();
+  #last = 0;
+
+  /** @param repo  descriptor of the repository. @throws SessionError when it cannot be written. */
+  constructor(native: Native, repo: number, label: string) {
+    this.#native = native;
+    this.#label = label;
+    this.#objects = this.#must(native.openBeneath(repo, 'objects', O_RDONLY | O_DIRECTORY, 0));
+    const made = native.mkdirat(repo, 'tmp', 0o777);
+    if (made < 0 && made !== -errno.EEXIST) throw this.#failed(made);
+    this.#tmp = this.#must(native.openBeneath(repo, 'tmp', O_RDONLY | O_DIRECTORY, 0));
+    this.#removeStale();
+    const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+    while (true) {
+      const name = `staging-${boot}${OURS}${randomBytes(4).toString('hex')}`;
+      this.#must(native.mkdirat(this.#tmp, name, 0o775));
+      // The tool may take an unlocked folder for its own, between these two calls.
+      const lock = lockAlone(native, this.#tmp, `${name}-lock`);
+      if (lock === -errno.EAGAIN) continue;
+      this.#lock = this.#must(lock);
+      this.#name = name;
+      this.#fd = this.#must(native.openBeneath(this.#tmp, name, O_RDONLY | O_DIRECTORY, 0));
+      return;
+    }
+  }
+
+  #failed(result: number): SessionError {
+    return unwritable(this.#label, result);
+  }
+
+  #must(result: number): number {
+    if (result < 0) throw this.#failed(result);
+    return result;
+  }
+
+  /** A new file, under a name of its own. @returns its descriptor, the caller's to close. */
+  create(): { fd: number; name: ByteString } {
+    const name = this.newName();
+    const flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
+    return { fd: this.#must(this.#native.openBeneath(this.#fd, name, flags, 0o600)), name };
+  }
+
+  newName(): ByteString {
+    return `new-${++this.#last}`;
+  }
+
+  /** Of the folder that `create` makes files in. */
+  get fd(): number {
+    return this.#fd;
+  }
+
+  /** Whether an object is staged or in the repository. */
+  has(object: string): boolean {
+    const path = pathOf(object);
+    return [this.#fd, this.#objects].some((dirfd) => {
+      const fd = this.#native.openBeneath(dirfd, path, O_PATH | O_NOFOLLOW, 0);
+      if (fd >= 0) this.#native.close(fd);
+      return fd >= 0;
+    });
+  }
+
+  /** Makes an object of what was created. @param object  as in `CHECKSUM.dirtree`. */
+  stage(name: ByteString, object: string): void {
+    const prefix = object.slice(0, 2);
+    if (!this.#prefixes.has(prefix)) {
+      const made = this.#native.mkdirat(this.#fd, prefix, 0o775);
+      if (made < 0 && made !== -errno.EEXIST) throw this.#failed(made);
+      this.#prefixes.add(prefix);
+    }
+    this.#must(this.#native.renameat2(this.#fd, name, this.#fd, pathOf(object), 0));
+  }
+
+  discard(name: ByteString): void {
+    this.#native.unlinkat(this.#fd, name, 0);
+  }
+
+  /**
+   * Moves everything into objects/, commits after all that they need. Whatever happens, an object is there whole or not at
+   * all, and a commit only with everything in it.
+   */
+  publish(isSynced: boolean): void {
+    if (isSynced) this.#must(this.#native.syncfs(this.#fd));
+    this.#move((name) => !name.endsWith('.commit'), isSynced);
+    this.#move(() => true, isSynced);
+  }
+
+  #move(isWanted: (name: string) => boolean, isSynced: boolean): void {
+    let count = 0;
+    for (const prefix of this.#prefixes) {
+      const names = this.#names(this.#fd, prefix).filter(({ name }) => isWanted(name));
+      if (names.length === 0) continue;
+      const made = this.#native.mkdirat(this.#objects, prefix, 0o777);
+      if (made < 0 && made !== -errno.EEXIST) throw this.#failed(made);
+      for (const { name } of names) {
+        const path = `${prefix}/${name}`;
+        this.#must(this.#native.renameat2(this.#fd, path, this.#objects, path, 0));
+      }
+      count++;
+      if (isSynced) this.#sync(prefix);
+    }
+    if (isSynced && count > 0) this.#must(this.#native.fsync(this.#objects, false));
+  }
+
+  #sync(prefix: string): void {
+    const flags = O_RDONLY | O_DIRECTORY;
+    const fd = this.#must(this.#native.openBeneath(this.#objects, prefix, flags, 0));
+    const result = this.#native.fsync(fd, false);
+    this.#native.close(fd);
+    this.#must(result);
+  }
+
+  #names(dirfd: number, path: ByteString): { name: ByteString; type: number }[] {
+    const fd = this.#native.openBeneath(dirfd, path, O_RDONLY | O_DIRECTORY, 0);
+    if (fd < 0) return [];
+    const listing = this.#native.listDirectory(fd);
+    this.#native.close(fd);
+    if (typeof listing === 'number') return [];
+    return listing.names.map((name, index) => ({ name, type: listing.types[index] ?? 0 }));
+  }
+
+  /** Removes what is left, and lets go. */
+  close(): void {
+    this.#remove(this.#name);
+    for (const fd of [this.#fd, this.#lock, this.#tmp, this.#objects]) this.#native.close(fd);
+  }
+
+  #remove(name: string): void {
+    for (const child of this.#names(this.#tmp, name)) {
+      const path = `${name}/${child.name}`;
+      if (child.type !== DT_DIR) {
+        this.#native.unlinkat(this.#tmp, path, 0);
+        continue;
+      }
+      for (const object of this.#names(this.#tmp, path)) {
+        this.#native.unlinkat(this.#tmp, `${path}/${object.name}`, 0);
+      }
+      this.#native.unlinkat(this.#tmp, path, AT_REMOVEDIR);
+    }
+    this.#native.unlinkat(this.#tmp, name, AT_REMOVEDIR);
+    this.#native.unlinkat(this.#tmp, `${name}-lock`, 0);
+  }
+
+  /** Removes folders of ours that nobody has locked: their processes were killed. */
+  #removeStale(): void {
+    for (const { name, type } of this.#names(this.#tmp, '.')) {
+      if (type !== DT_DIR || !name.startsWith('staging-') || !name.includes(OURS)) continue;
+      const lock = lockAlone(this.#native, this.#tmp, `${name}-lock`);
+      if (lock < 0) continue;
+      this.#remove(name);
+      this.#native.close(lock);
+    }
+  }
+}
+
+function pathOf(object: string): ByteString {
+  return `${object.slice(0, 2)}/${object.slice(2)}`;
+}
+
+/** The name of an object. */
+export function objectName(checksum: Checksum, extension: string): string {
+  return `${checksum}.${extension}`;
+}
