@@ -15,7 +15,8 @@
 //
 // To the launcher, once: "up\n" or "failed WHY\n"; before that, with --user, "map\n", when it is to map our ids and to
 // answer with a byte. From the daemon: "ready\n", "failed WHY\n", "unmount\n". To the
-// daemon: "mounted\n" (the device is in the seqpacket socket by then), "detached\n", "stays WHY\n".
+// daemon: "mounted\n" (the device is in the seqpacket socket by then), "detached\n", "stays WHY\n". One that mounts by
+// itself is told "mount\n" instead, and says "mounted\n".
 #include <cerrno>
 #include <climits>
 #include <csignal>
@@ -83,6 +84,8 @@ struct Options {
   // Paths of mounts that the session would cover.
   const char* below[kBelowMax] = {};
   int below_count = 0;
+  // The daemon mounts by itself, in this namespace; nothing is handed to it.
+  bool daemon_mounts = false;
   char** daemon = nullptr;
 };
 
@@ -421,6 +424,11 @@ bool MountAsUser() {
 const char* Detach() {
   static Mount mount;
   static char words[256];
+  if (keeper.minor == 0 && keeper.options.daemon_mounts && FindMount(IsNew, &mount)) {
+    // It has mounted, and did not come to say so.
+    keeper.major = mount.major;
+    keeper.minor = mount.minor;
+  }
   // Bind mounts of the tree, and mounts on top of it, take a turn each.
   for (int turn = 0; turn < 64; turn++) {
     if (keeper.minor == 0 || !FindMount(IsOurs, &mount)) {
@@ -453,7 +461,7 @@ void PutBack(const int (&trees)[kBelowMax]) {
   }
 }
 
-// The daemon has loaded all it needs: mounts, and hands over the device.
+// The daemon has loaded all it needs, or has mounted: mounts, hands over the device, and asks the mount for an answer.
 bool MountSession() {
   int trees[kBelowMax];
   for (int at = 0; at < keeper.options.below_count; at++) {
@@ -461,7 +469,8 @@ bool MountSession() {
         static_cast<int>(syscall(SYS_open_tree, AT_FDCWD, keeper.options.below[at],
                                  OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | kTreeRecursive));
   }
-  const bool mounted = keeper.fusermount < 0 ? MountAsRoot() : MountAsUser();
+  const bool mounted = keeper.options.daemon_mounts ||
+                       (keeper.fusermount < 0 ? MountAsRoot() : MountAsUser());
   close(kMountpoint);
   if (!mounted) return false;
   static Mount mount;
@@ -471,12 +480,14 @@ bool MountSession() {
   keeper.major = mount.major;
   keeper.minor = mount.minor;
   keeper.mount_id = mount.id;
-  if (!SendDescriptor(keeper.packets, keeper.device)) {
-    return Fail("cannot hand over the device: %s", strerror(errno)), false;
+  if (!keeper.options.daemon_mounts) {
+    if (!SendDescriptor(keeper.packets, keeper.device)) {
+      return Fail("cannot hand over the device: %s", strerror(errno)), false;
+    }
+    Tell(keeper.stream, "mounted\n");
   }
   close(keeper.packets);
   keeper.packets = -1;
-  Tell(keeper.stream, "mounted\n");
 
   // Only a process that may be killed asks the mount whether it answers. It opens a file as well: when OPEN has been
   // refused once, the kernel sends neither OPEN nor RELEASE again, and until then each new file costs a RELEASE.
@@ -624,8 +635,9 @@ bool OpenUpper() {
   for (int lower = 0; lower < keeper.options.lowers; lower++) fcntl(kFirstLower + lower, F_SETFD, 0);
   if (keeper.upper >= 0) fcntl(keeper.upper, F_SETFD, 0);
   syscall(SYS_close_range, spare, ~0U, 0);
-  if (keeper.is_root && (unshare(CLONE_NEWNS) < 0 ||
-                         mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) < 0)) {
+  if (keeper.is_root && !keeper.options.daemon_mounts &&
+      (unshare(CLONE_NEWNS) < 0 ||
+       mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) < 0)) {
     Log("cannot make a mount namespace: %s", strerror(errno));
     _exit(126);
   }
@@ -769,7 +781,10 @@ void Unmount() {
 void FromDaemon(char* line) {
   if (strcmp(line, "unmount") == 0) return Unmount();
   if (strncmp(line, "failed ", 7) == 0) return Fail("%s", line + 7);
-  if (strcmp(line, "ready") == 0 && keeper.phase == Phase::kStarting) {
+  if (keeper.phase != Phase::kStarting) return;
+  const bool ready = strcmp(line, "ready") == 0;
+  if (ready && keeper.options.daemon_mounts) return Tell(keeper.stream, "mount\n");
+  if (ready || strcmp(line, "mounted") == 0) {
     if (!MountSession()) GiveUp();
   }
 }
@@ -872,6 +887,7 @@ bool Parse(int count, char** arguments) {
       keeper.options.below[keeper.options.below_count++] = value;
     }
     if (strncmp(word, "--join=", 7) == 0) keeper.options.join = atoi(value);
+    if (strcmp(word, "--daemon-mounts") == 0) keeper.options.daemon_mounts = true;
     if (strcmp(word, "--nosuid") == 0) keeper.options.flags |= MS_NOSUID;
     if (strcmp(word, "--nodev") == 0) keeper.options.flags |= MS_NODEV;
     if (strcmp(word, "--ro") == 0) keeper.options.flags |= MS_RDONLY;

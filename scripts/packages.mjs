@@ -40,6 +40,12 @@ export const SYSTEM_PACKAGES = [
     purposes: ['demo', 'test', 'bench'],
   },
   {
+    name: 'libfuse2',
+    probe: ['sh', '-c', '/sbin/ldconfig -p | grep -q libfuse.so.2'],
+    why: 'the package fuse-native is linked to it',
+    purposes: ['test'],
+  },
+  {
     name: 'binutils',
     probe: 'objdump',
     why: 'reads the glibc version a binary asks for',

@@ -343,6 +343,11 @@ function load(): Native {
 /** The addon. Loading this module throws when there is none that fits. */
 export const native: Native = load();
 
+/** The folder of this package. */
+export function packagePath(): string {
+  return PACKAGE;
+}
+
 /** Where a program of ours is. @throws Error when it was not built. */
 export function programPath(name: 'keeper' | 'runner'): string {
   const path = find(name, name);

@@ -28,6 +28,7 @@ const STATUS: SessionStatus = {
   mountpoint: '/usr',
   mode: 'directory',
   upper: 'memory',
+  transport: 'kernel',
   used: 1536,
   limit: 2 ** 31,
   changes: 2,
@@ -418,7 +419,7 @@ test('', misused, ['diff', '--jsn'], /unknown option '--jsn'\nDid you mean --jso
 test('', misused, ['unlock', 'a', 'b', 'c'], /too many arguments[^]*ostree-ts unlock --help/);
 test('', misused, ['unlock', 'a', '--size'], /argument missing/);
 test('', misused, ['unlock', 'a', '--io=passthrough'], /Only 'cached' works/);
-test('', misused, ['unlock', 'a', '--transport=fuse-native'], /Only 'kernel' works/);
+test('', misused, ['unlock', 'a', '--transport=carrier-pigeon'], /Allowed choices/);
 test('', misused, ['unlock', 'a', '--links=soft'], /Allowed choices are shared, separate/);
 test('', misused, ['unlock', 'a::b'], /empty path/);
 test('', misused, ['unlock', ''], /empty path/);

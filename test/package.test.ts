@@ -139,6 +139,11 @@ test('the package holds what runs, and nothing else', (t) => {
   t.true(packed.size < 3e6, `${packed.size} bytes`);
 });
 
+test('fuse-native, which is optional, is not installed with it', (t) => {
+  t.false(exists(join(PROJECT, 'node_modules/fuse-native/package.json')));
+  t.true(exists(join(PROJECT, 'node_modules/commander/package.json')));
+});
+
 test('keepers and runners can be executed', (t) => {
   for (const program of ['x64/keeper', 'x64/runner', 'arm64/keeper', 'arm64/runner']) {
     const found = packed.files.find(({ path }) => path === `prebuilds/linux-${program}`);

@@ -9,19 +9,13 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import type { MessagePort } from 'node:worker_threads';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
-import { CommitLayer } from '../layers/commit.ts';
 import { NotYet } from '../errors.ts';
-import { DirectoryLayer } from '../layers/directory.ts';
 import type { IdMaps } from '../layers/ids.ts';
-import type { LowerLayer } from '../layers/layer.ts';
-import { MemoryUpper } from '../layers/memory.ts';
-import type { MemoryNode } from '../layers/memory.ts';
-import { DirectoryUpper } from '../layers/overlayfs-dir.ts';
-import type { HostNode } from '../layers/overlayfs-node.ts';
 import type { Native } from '../native.ts';
 import { native, STATISTICS } from '../native.ts';
-import { Overlay } from '../overlay/overlay.ts';
 import { ENODEV } from './abi.ts';
+import { assemble } from './assemble.ts';
+import type { Assembled } from './assemble.ts';
 import { Control, NEARLY_FULL, nearlyFull } from './control.ts';
 import type { Subject } from './control.ts';
 import { MAX_WRITE } from './negotiate.ts';
@@ -93,7 +87,7 @@ class Worker {
   readonly #port: MessagePort;
   readonly #data: WorkerData;
   readonly #native: Native;
-  readonly #overlay: Overlay<MemoryNode> | Overlay<HostNode>;
+  readonly #overlay: Assembled['overlay'];
   readonly #subject: Subject;
   readonly #control: Control;
   readonly #collect: () => void = collector();
@@ -105,27 +99,10 @@ class Worker {
     this.#port = port;
     this.#data = data;
     this.#native = addon;
-    const bottom = data.lowers.length - 1;
-    const lowers = data.lowers.map((lower, index) => this.#open(lower, index < bottom));
-    this.#overlay =
-      data.upper === undefined
-        ? new Overlay(lowers, new MemoryUpper(addon, data.arenaFd, data.limitBytes))
-        : new Overlay(lowers, new DirectoryUpper(addon, data.upper.fd, data.upper));
-    this.#subject = {
-      overlay: this.#overlay,
-      problems: () => lowers.flatMap((lower) => lower.problems?.() ?? []),
-    };
+    const { overlay, problems } = assemble(addon, data, (message) => this.#log(message));
+    this.#overlay = overlay;
+    this.#subject = { overlay, problems };
     this.#control = new Control(this.#subject);
-  }
-
-  #open(lower: LowerData, above: boolean): LowerLayer<object> & { problems?(): string[] } {
-    const { links, ids } = this.#data;
-    if (lower.kind === 'directory') {
-      return new DirectoryLayer(this.#native, lower.fd, { links, above, ids });
-    }
-    const onProblem = (message: string) => this.#log(message);
-    const { wakeFd } = this.#data;
-    return CommitLayer.open(this.#native, lower.fds, { ...lower, ids, onProblem, wakeFd });
   }
 
   start(): void {

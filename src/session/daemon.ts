@@ -4,11 +4,14 @@
  *
  * Everything is loaded before `ready` is said. From then on no path is opened, no module loaded and no process started:
  * what they would need may lie under the very mount that is served. For root the process has no path left to open.
+ * With fuse-native this process mounts, so it stays where it is, and this thread is the filesystem as well.
  */
 import { writeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { Worker } from 'node:worker_threads';
-import type { LowerData, UpperData } from '../fuse/worker.ts';
+import type { MountOptions } from '../fuse/libfuse-mount.ts';
+import { LibfuseWorker } from '../fuse/libfuse-worker.ts';
+import type { LowerData, UpperData, WorkerData } from '../fuse/worker.ts';
 import type { IdMaps } from '../layers/ids.ts';
 import { describe, Log } from '../log.ts';
 import { native } from '../native.ts';
@@ -41,6 +44,8 @@ export interface DaemonOptions {
   isolated: boolean;
   /** URL of the worker's module. */
   worker: string;
+  /** This process mounts, through the package fuse-native, and serves on this thread. */
+  libfuse?: Omit<MountOptions, 'name'>;
 }
 
 /** Descriptors as the keeper hands them on. */
@@ -61,7 +66,7 @@ const YOUNG_MB = 4;
 const WORKER_MS = 30_000;
 
 interface WorkerMessage {
-  /** `ready`, `ended`, or `log` with `message`; absent in an answer. */
+  /** `ready`, `mounted`, `ended`, or `log` with `message`; absent in an answer. */
   type?: string;
   message?: string;
   id?: number;
@@ -74,7 +79,7 @@ const log = new Log(LOG);
 class Daemon {
   readonly #options: DaemonOptions;
   readonly #keeper: Socket;
-  readonly #worker: Worker;
+  readonly #worker: Worker | LibfuseWorker;
   readonly #wakeFd: number;
   readonly #asked = new Map<
     number,
@@ -90,22 +95,28 @@ class Daemon {
     this.#options = options;
     this.#keeper = new Socket({ fd: KEEPER, readable: true, writable: true });
     this.#wakeFd = native.eventfd();
-    this.#worker = new Worker(new URL(options.worker), {
-      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB },
-      workerData: {
-        lowers: lowersOf(options),
-        links: options.links,
-        ids: options.ids,
-        arenaFd: ARENA,
-        limitBytes: options.limitBytes,
-        ...upperOf(options),
-        wakeFd: this.#wakeFd,
-        readonly: options.readonly,
-      },
-    });
+    const data: WorkerData = {
+      lowers: lowersOf(options),
+      links: options.links,
+      ids: options.ids,
+      arenaFd: ARENA,
+      limitBytes: options.limitBytes,
+      ...upperOf(options),
+      wakeFd: this.#wakeFd,
+      readonly: options.readonly,
+    };
+    this.#worker =
+      options.libfuse === undefined
+        ? new Worker(new URL(options.worker), {
+            resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB },
+            workerData: data,
+          })
+        : new LibfuseWorker(data, { ...options.libfuse, name: options.name });
     this.#worker.on('message', (message: WorkerMessage) => this.#fromWorker(message));
     this.#worker.on('error', (error) => this.#die('the filesystem failed', error));
-    this.#worker.on('exit', (code) => this.#die(`the filesystem ended with code ${code}`));
+    if (this.#worker instanceof Worker) {
+      this.#worker.on('exit', (code) => this.#die(`the filesystem ended with code ${code}`));
+    }
     readLines(this.#keeper, Infinity, (line) => this.#fromKeeper(line));
     this.#keeper.on('error', () => {});
     this.#keeper.on('close', () => {
@@ -131,6 +142,9 @@ class Daemon {
     switch (message.type) {
       case 'ready':
         this.#getReady().catch((error: unknown) => this.#die('the daemon cannot start', error));
+        return;
+      case 'mounted':
+        this.#keeper.write('mounted\n');
         return;
       case 'ended':
         this.#exit(0);
@@ -175,6 +189,9 @@ class Daemon {
       native.close(PACKETS);
       // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
       this.#worker.postMessage({ type: 'serve', device: message.fd });
+    } else if (line === 'mount') {
+      // oxlint-disable-next-line unicorn/require-post-message-target-origin -- no window
+      this.#worker.postMessage({ type: 'mount' });
     } else if (line === 'detached') {
       log.write('unmounted; serving until the last file is closed');
       for (const waiting of this.#unmounts.splice(0)) waiting.resolve();

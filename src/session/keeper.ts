@@ -131,14 +131,22 @@ function keeperArguments(
     ...(record.upper !== 'memory' && { upper: record.upper === 'tmpfs' ? 'tmpfs' : 'disk' }),
     readonly: false,
     ...(secluded?.ids !== undefined && { ids: secluded.ids }),
-    isolated: process.getuid?.() === 0,
+    isolated: process.getuid?.() === 0 && options.transport !== 'fuse-native',
     worker: new URL('../fuse/worker.js', import.meta.url).href,
+    ...(options.transport === 'fuse-native' && {
+      libfuse: {
+        mountpoint: shown(record.mountpoint),
+        suid: mounter === '' && options.suid !== false,
+        dev: mounter === '' && options.dev !== false,
+      },
+    }),
   };
   return [
     `--name=${record.name}`,
     `--fusermount=${mounter}`,
     `--lowers=${lowers}`,
     ...(options.foreground === true ? ['--foreground'] : []),
+    ...(options.transport === 'fuse-native' ? ['--daemon-mounts'] : []),
     ...(options.suid === false ? ['--nosuid'] : []),
     ...(options.dev === false ? ['--nodev'] : []),
     '--',

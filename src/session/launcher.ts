@@ -19,6 +19,7 @@ import {
   type Places,
 } from './checks.ts';
 import { checkName, nameFor, OWN_PLACE, release, reserve } from './folders.ts';
+import { checkFuseNative } from './fuse-native.ts';
 import { findKeeper, start } from './keeper.ts';
 import { linksOf } from './links.ts';
 import { readMounts } from './mountinfo.ts';
@@ -61,6 +62,11 @@ export interface UnlockOptions {
    * and in deployments, otherwise `shared`; needed where files look like a repository's objects.
    */
   links?: 'shared' | 'separate';
+  /**
+   * Who speaks with the kernel: ostree-ts itself (the default), or the package `fuse-native`, if it is installed, where
+   * that is not possible. The latter is slower, is for its owner alone, and lacks what libfuse 2 cannot say.
+   */
+  transport?: 'kernel' | 'fuse-native';
   /** Ties the session to this process: it ends when this process does. See `Session.ended`. */
   foreground?: boolean;
   /** Honour setuid bits (default true for root; never for others). */
@@ -153,7 +159,10 @@ async function begin(options: UnlockOptions, found: Found): Promise<Launched> {
   if (store !== undefined && places.isInPlace) {
     throw new SessionError('the mountpoint is the repository itself', 'name another directory');
   }
-  if (mounter !== '') refuseRecursion(places);
+  if (mounter !== '' || options.transport === 'fuse-native') refuseRecursion(places);
+  if (options.transport === 'fuse-native') {
+    checkFuseNative(places, readMounts(), secluded !== undefined);
+  }
   const total = memoryBytes();
   const isBounded = upper === 'memory' || upper === 'tmpfs';
   const limitBytes = isBounded ? parseSize(options.size ?? DEFAULT_SIZE, total) : 0;
@@ -174,6 +183,7 @@ async function begin(options: UnlockOptions, found: Found): Promise<Launched> {
     mode: store === undefined ? 'directory' : 'commit',
     upper,
     ...(secluded !== undefined && { seclusion: secluded.ids === undefined ? 'mounts' : 'users' }),
+    ...(options.transport !== undefined && { transport: options.transport }),
     limitBytes,
     started: new Date().toISOString(),
     launcher: self(),

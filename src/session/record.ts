@@ -23,6 +23,8 @@ export interface SessionRecord {
   mode: 'directory' | 'commit';
   /** `memory`, `tmpfs`, or the path of the directory that the changes are in. */
   upper: ByteString;
+  /** `kernel` when left out. */
+  transport?: 'kernel' | 'fuse-native';
   links: 'shared' | 'separate';
   /** It is seen in a mount namespace of its own only, which may be in a user namespace of its own. */
   seclusion?: Exclude<Seclusion, undefined>;

@@ -67,6 +67,7 @@ export function resumed(given: UnlockOptions, { folder, record }: Left): UnlockO
     source: (record.commit === undefined ? record.source : [record.commit]).map(hostPath),
     mountpoint: placeOf(given, folder, record),
     upper: record.upper === 'tmpfs' ? 'tmpfs' : hostPath(record.upper),
+    transport: given.transport ?? record.transport ?? 'kernel',
     ...(record.repo === undefined ? { links: record.links } : { repo: hostPath(record.repo) }),
     ...(record.upper === 'tmpfs' && { size: String(record.limitBytes) }),
   };

@@ -30,6 +30,8 @@ export interface SessionStatus {
   commit?: string;
   /** `memory`, `tmpfs`, or the directory that the changes are in. */
   upper: string;
+  /** Who speaks with the kernel. */
+  transport: 'kernel' | 'fuse-native';
   /** Bytes held, by the formula of the limit; `null` when the daemon does not answer. */
   used: number | null;
   /** Bytes the session may hold; `null` when the record is damaged. */
@@ -111,6 +113,7 @@ export class Session implements AsyncDisposable {
       ...(record?.repo !== undefined && { repo: shown(record.repo) }),
       ...(record?.commit !== undefined && { commit: record.commit }),
       upper: shown(record?.upper ?? 'memory'),
+      transport: record?.transport ?? 'kernel',
       used: answer?.used ?? null,
       limit: answer?.limit ?? record?.limitBytes ?? null,
       changes: answer?.changes ?? null,

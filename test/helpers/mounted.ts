@@ -18,6 +18,8 @@ export interface MountedOptions {
   /** The lower: made from a literal in a folder of its own, or a directory that exists. */
   lower: Tree | string;
   options?: Omit<UnlockOptions, 'source' | 'mountpoint'>;
+  /** Where changes are kept. Default: `UPPER`. */
+  upper?: string;
   /** Leave out the checksum of the lower: it is another test's, or too large to be read twice. */
   unchecked?: boolean;
 }
@@ -33,7 +35,12 @@ export interface Mounted extends AsyncDisposable {
   hand(timeoutMs?: number): Hand;
 }
 
-export async function mounted({ lower, options, unchecked }: MountedOptions): Promise<Mounted> {
+export async function mounted({
+  lower,
+  options,
+  unchecked,
+  upper: kind = UPPER,
+}: MountedOptions): Promise<Mounted> {
   const folder = mkdtempSync(join(tmpdir(), 'mounted-'));
   // Other users of the tests go through it.
   await chmod(folder, 0o755);
@@ -49,7 +56,7 @@ export async function mounted({ lower, options, unchecked }: MountedOptions): Pr
     await plant(hand, lower, 'lower');
   }
   const before = unchecked ? undefined : await listTree(source);
-  const upper = await upperOf(folder);
+  const upper = await upperOf(folder, kind);
   const session = await unlock({ source: [source], mountpoint, ...upper, ...options });
   const hands: Hand[] = [];
   return {
@@ -84,9 +91,9 @@ export async function mounted({ lower, options, unchecked }: MountedOptions): Pr
 /** Which upper the suites run on: `memory`, `tmpfs`, or `disk`, a directory beside the lower. */
 export const UPPER: string = process.env['OSTREE_TS_TEST_UPPER'] ?? 'memory';
 
-async function upperOf(folder: string): Promise<Pick<UnlockOptions, 'upper' | 'size'>> {
-  if (UPPER === 'tmpfs') return { upper: 'tmpfs' };
-  if (UPPER !== 'disk') return {};
+async function upperOf(folder: string, kind: string): Promise<Pick<UnlockOptions, 'upper'>> {
+  if (kind === 'tmpfs') return { upper: 'tmpfs' };
+  if (kind !== 'disk') return {};
   await mkdir(join(folder, 'changes'));
   return { upper: join(folder, 'changes') };
 }

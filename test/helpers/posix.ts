@@ -1,19 +1,26 @@
 /**
- * Cases that hold on any POSIX file system, each written once and run on several subjects: in a session on files that
- * only the lower has (`lower`), on files that were copied up (`copied`) and on files made there (`new`); and on a plain
- * tmpfs (`tmpfs`), so that an expectation that is ours alone shows at once. Others, by OSTREE_TS_TEST_SUBJECTS:
- * `ext4` (whatever holds the temp folder), `overlay-lower`, `overlay-copied`, `overlay-new` (kernel overlayfs).
+ * The contract: cases that hold on any POSIX file system, each written once and run on several subjects. In a session
+ * (`KIND:lower`) on files that only the lower has, (`KIND:copied`) on files that were copied up, (`KIND:new`) on files made
+ * there, where KIND is an upper (`memory`, `tmpfs`, `disk`) or the other transport (`fuse-native`); exceptions.ts says what
+ * they cannot do. And on a plain tmpfs (`plain`), so that an expectation that is ours alone shows at once. Others, by
+ * OSTREE_TS_TEST_SUBJECTS: `ext4` (whatever holds the temp folder), `overlay:lower` and so on (kernel overlayfs).
  */
 import test, { type ExecutionContext } from 'ava';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, chmodSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { exceptionOf } from './exceptions.ts';
 import { Hand, type Stat } from './hand.ts';
 import type { Mounted } from './mounted.ts';
 import { copyUpScript, plantScript, type Tree } from './trees.ts';
 
-const SUBJECTS = (process.env['OSTREE_TS_TEST_SUBJECTS'] ?? 'lower,copied,new,tmpfs').split(',');
+const PARTS = ['lower', 'copied', 'new'];
+const SESSIONS = ['memory', 'tmpfs', 'disk', 'fuse-native'];
+const SUBJECTS = process.env['OSTREE_TS_TEST_SUBJECTS']?.split(',') ?? [
+  'plain',
+  ...SESSIONS.flatMap((kind) => PARTS.map((part) => `${kind}:${part}`)),
+];
 
 /** A case at work on one subject: the hand's folder holds the case's tree and nothing else. */
 export class Trial {
@@ -32,7 +39,12 @@ export class Trial {
 
   /** Whether a session serves this subject. */
   get isSession(): boolean {
-    return ['lower', 'copied', 'new'].includes(this.subject);
+    return SESSIONS.includes(this.kind);
+  }
+
+  /** The upper, or `fuse-native`; otherwise the file system. */
+  get kind(): string {
+    return kindOf(this.subject);
   }
 
   /** Carries out one line. */
@@ -78,16 +90,25 @@ export async function runScript(t: ExecutionContext, hand: Hand, script: string)
   }
 }
 
-/** Whether any of the subjects asked for begins so. */
-function wants(prefix: string): boolean {
-  return SUBJECTS.some((subject) => subject.startsWith(prefix));
+function kindOf(subject: string): string {
+  return subject.split(':', 1)[0] ?? subject;
+}
+
+/** Whether any of the subjects asked for is of this kind. */
+function wants(kind: string): boolean {
+  return SUBJECTS.some((subject) => kindOf(subject) === kind);
+}
+
+interface Planted {
+  title: string;
+  tree: Tree;
 }
 
 type Case = (t: ExecutionContext, trial: Trial) => Promise<void>;
 
 /** Declares a suite; what it returns declares the cases. Hooks of ava set the subjects up and end them. */
 export function posixSuite(): (title: string, tree: Tree, run: Case) => void {
-  const trees: Tree[] = [];
+  const trees: Planted[] = [];
   let bench: Bench | undefined;
   test.before(async (t) => {
     t.timeout(120_000);
@@ -97,9 +118,12 @@ export function posixSuite(): (title: string, tree: Tree, run: Case) => void {
     await bench?.[Symbol.asyncDispose]();
   });
   return (title, tree, run) => {
-    const index = trees.push(tree) - 1;
+    const index = trees.push({ title, tree }) - 1;
     for (const subject of SUBJECTS) {
-      test.serial(`${title} [${subject}]`, async (t) => {
+      const exception = exceptionOf(title, kindOf(subject));
+      const declare = exception === undefined ? test.serial : test.serial.failing;
+      const label = exception === undefined ? subject : `${subject}, which cannot: ${exception}`;
+      declare(`${title} [${label}]`, async (t) => {
         t.timeout(90_000);
         if (!bench) throw new Error('no bench');
         const folder = join(bench.root(subject), String(index));
@@ -125,35 +149,36 @@ class Bench {
     this.#folder = folder;
   }
 
-  static async setUp(trees: readonly Tree[]): Promise<Bench> {
+  static async setUp(planted: readonly Planted[]): Promise<Bench> {
     const folder = mkdtempSync(join(tmpdir(), 'posix-'));
     chmodSync(folder, 0o755);
     const bench = new Bench(folder);
     await using hand = new Hand({ cwd: folder });
-    const plantAll = async (root: string) => {
-      mkdirSync(root, { recursive: true });
-      await hand.must(
-        trees.flatMap((tree, index) => [
-          `mkdir ${root}/${index}`,
-          ...plantScript(tree, `${root}/${index}`),
-        ]),
+    /** @param kind  Whatever it cannot hold is left out. */
+    const linesFor = (kind: string, root: string, script: (tree: Tree, root: string) => string[]) =>
+      planted.flatMap(({ title, tree }, index) =>
+        exceptionOf(title, kind) === undefined ? script(tree, `${root}/${index}`) : [],
       );
+    const plantAll = async (root: string, kind: string) => {
+      mkdirSync(root, { recursive: true });
+      await hand.must(planted.map((_, index) => `mkdir ${root}/${index}`));
+      await hand.must(linesFor(kind, root, plantScript));
     };
-    const copyUpAll = (root: string) =>
-      hand.must(trees.flatMap((tree, index) => copyUpScript(tree, `${root}/${index}`)));
+    const copyUpAll = (root: string, kind: string) => hand.must(linesFor(kind, root, copyUpScript));
     try {
-      if (wants('tmpfs')) {
-        bench.#mount('tmpfs', ['-t', 'tmpfs', 'tmpfs']);
-        await plantAll(bench.root('tmpfs'));
+      if (wants('plain')) {
+        bench.#mount('plain', ['-t', 'tmpfs', 'tmpfs']);
+        await plantAll(bench.root('plain'), 'plain');
       }
       if (wants('ext4')) {
         bench.#roots.set('ext4', join(folder, 'ext4'));
-        await plantAll(bench.root('ext4'));
+        await plantAll(bench.root('ext4'), 'ext4');
       }
-      if (wants('overlay-')) {
+      if (wants('overlay')) {
         for (const name of ['lower', 'upper', 'work'])
           mkdirSync(join(folder, 'k', name), { recursive: true });
-        for (const part of ['lower', 'copied']) await plantAll(join(folder, 'k/lower', part));
+        for (const part of ['lower', 'copied'])
+          await plantAll(join(folder, 'k/lower', part), 'overlay');
         const k = join(folder, 'k');
         const top = bench.#mount('overlay', [
           '-t',
@@ -162,14 +187,25 @@ class Bench {
           '-o',
           `lowerdir=${k}/lower,upperdir=${k}/upper,workdir=${k}/work`,
         ]);
-        await bench.#three(top, 'overlay-', plantAll, copyUpAll);
+        await bench.#three(top, 'overlay', plantAll, copyUpAll);
       }
-      if (wants('lower') || wants('copied') || wants('new')) {
+      const kinds = SESSIONS.filter(wants);
+      if (kinds.length > 0) {
         const { mounted } = await import('./mounted.ts');
-        for (const part of ['lower', 'copied']) await plantAll(join(folder, 'lower', part));
-        const session: Mounted = await mounted({ lower: join(folder, 'lower') });
-        bench.#ends.push(() => session[Symbol.asyncDispose]());
-        await bench.#three(session.mountpoint, '', plantAll, copyUpAll);
+        const lower = join(folder, 'lower');
+        for (const part of ['lower', 'copied']) await plantAll(join(lower, part), 'lower');
+        for (const [index, kind] of kinds.entries()) {
+          const session: Mounted = await mounted({
+            lower,
+            // The first to begin is the last to end, and looks whether the lower is what it was.
+            unchecked: index > 0,
+            ...(kind === 'fuse-native'
+              ? { upper: 'memory', options: { transport: kind } }
+              : { upper: kind }),
+          });
+          bench.#ends.push(() => session[Symbol.asyncDispose]());
+          await bench.#three(session.mountpoint, kind, plantAll, copyUpAll);
+        }
       }
     } catch (error) {
       await bench[Symbol.asyncDispose]();
@@ -195,13 +231,13 @@ class Bench {
 
   async #three(
     top: string,
-    prefix: string,
-    plantAll: (root: string) => Promise<void>,
-    copyUpAll: (root: string) => Promise<void>,
+    kind: string,
+    plantAll: (root: string, kind: string) => Promise<void>,
+    copyUpAll: (root: string, kind: string) => Promise<void>,
   ): Promise<void> {
-    for (const part of ['lower', 'copied', 'new']) this.#roots.set(prefix + part, join(top, part));
-    await plantAll(join(top, 'new'));
-    await copyUpAll(join(top, 'copied'));
+    for (const part of PARTS) this.#roots.set(`${kind}:${part}`, join(top, part));
+    await plantAll(join(top, 'new'), kind);
+    await copyUpAll(join(top, 'copied'), kind);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -161,11 +161,15 @@ posix(
 );
 
 posix('a reader that deletes as it goes misses nothing', { 'd/x': '' }, async (t, trial) => {
+  // Many buffers of getdents(2) full; very many once.
+  const all = trial.subject === 'memory:new' ? 20_000 : 2000;
+  const third = Math.floor(all / 3);
   await trial.gives('unlink d/x');
-  await trial.gives('makefiles d 20000');
-  t.is(await trial.sys('drain d 4096 0'), 'ok once=20000 again=0 removed=0');
-  t.is(await trial.sys('drain d 2048 3'), 'ok once=20000 again=0 removed=6666');
-  t.is(await trial.sys('drain d 4096 1'), 'ok once=13334 again=0 removed=13334');
+  await trial.gives(`makefiles d ${all}`);
+  t.is(await trial.sys('drain d 4096 0'), `ok once=${all} again=0 removed=0`);
+  t.is(await trial.sys('drain d 2048 3'), `ok once=${all} again=0 removed=${third}`);
+  const rest = all - third;
+  t.is(await trial.sys('drain d 4096 1'), `ok once=${rest} again=0 removed=${rest}`);
   await trial.gives(`
     list d => ok
     rmdir d

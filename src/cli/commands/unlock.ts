@@ -17,6 +17,7 @@ export interface SourceOptions {
   verify?: true;
   allowPartial?: true;
   upper?: string;
+  transport?: 'kernel' | 'fuse-native';
   force?: true;
 }
 
@@ -77,7 +78,12 @@ export function addSourceOptions(command: Command): Command {
     )
     .option('--force', 'with a directory: take the changes in it though they are of another SOURCE')
     .addOption(only('--io <mode>', 'how the kernel reads and writes', 'cached', ['passthrough']))
-    .addOption(only('--transport <kind>', 'who speaks with the kernel', 'kernel', ['fuse-native']));
+    .addOption(
+      new Option(
+        '--transport <kind>',
+        'who speaks with the kernel: ostree-ts itself (the default), or the package fuse-native',
+      ).choices(['kernel', 'fuse-native']),
+    );
 }
 
 /** An option of which this version knows one value: the others are named in the refusal. */
@@ -126,7 +132,7 @@ async function start(
 /** What the library is told. @throws UsageError options that make no sense together. */
 export function libraryOptions(
   source: string | undefined,
-  { repo, verify, allowPartial, size, name, links, upper, force }: SourceOptions,
+  { repo, verify, allowPartial, size, name, links, upper, transport, force }: SourceOptions,
 ): UnlockOptions {
   if (repo === undefined && (verify === true || allowPartial === true)) {
     throw new UsageError(
@@ -143,6 +149,7 @@ export function libraryOptions(
     ...(name === undefined ? {} : { name }),
     ...(links === undefined ? {} : { links }),
     ...(upper === undefined ? {} : { upper: upperOf(upper) }),
+    ...(transport === undefined ? {} : { transport }),
     ...(force === undefined ? {} : { force }),
   };
 }

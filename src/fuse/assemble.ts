@@ -1,0 +1,48 @@
+/** Puts the overlay of a session together, out of what the daemon was handed, for whichever transport serves it. */
+import { CommitLayer } from '../layers/commit.ts';
+import { DirectoryLayer } from '../layers/directory.ts';
+import type { LowerLayer } from '../layers/layer.ts';
+import { MemoryUpper } from '../layers/memory.ts';
+import type { MemoryNode } from '../layers/memory.ts';
+import { DirectoryUpper } from '../layers/overlayfs-dir.ts';
+import type { HostNode } from '../layers/overlayfs-node.ts';
+import type { Native } from '../native.ts';
+import { Overlay } from '../overlay/overlay.ts';
+import type { LowerData, WorkerData } from './worker.ts';
+
+export interface Assembled {
+  overlay: Overlay<MemoryNode> | Overlay<HostNode>;
+  /** What is broken in the lowers, one line each. */
+  problems: () => string[];
+}
+
+type Lower = LowerLayer<object> & { problems?(): string[] };
+
+/** @param log  told of what is broken in a lower, when it is met. */
+export function assemble(
+  native: Native,
+  data: WorkerData,
+  log: (message: string) => void,
+): Assembled {
+  const bottom = data.lowers.length - 1;
+  const lowers = data.lowers.map((lower, index) => open(native, data, lower, index < bottom, log));
+  return {
+    overlay:
+      data.upper === undefined
+        ? new Overlay(lowers, new MemoryUpper(native, data.arenaFd, data.limitBytes))
+        : new Overlay(lowers, new DirectoryUpper(native, data.upper.fd, data.upper)),
+    problems: () => lowers.flatMap((lower) => lower.problems?.() ?? []),
+  };
+}
+
+function open(
+  native: Native,
+  { links, ids, wakeFd }: WorkerData,
+  lower: LowerData,
+  above: boolean,
+  onProblem: (message: string) => void,
+): Lower {
+  if (lower.kind === 'directory')
+    return new DirectoryLayer(native, lower.fd, { links, above, ids });
+  return CommitLayer.open(native, lower.fds, { ...lower, ids, onProblem, wakeFd });
+}
