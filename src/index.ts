@@ -1,6 +1,8 @@
 /** The library. Everything that the command does, it does through these. */
 export { FsError, SessionError, UsageError } from './errors.ts';
 export type { ErrnoName } from './errors.ts';
+export { importImage } from './oci/import.ts';
+export type { ImportOptions, ImportResult } from './oci/import.ts';
 export { formatEntry, openRepository, RepositoryReader } from './ostree/reader.ts';
 export type { ListOptions, TreeEntry, Xattr } from './ostree/reader.ts';
 export { exportWarnings } from './session/export.ts';

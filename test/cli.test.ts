@@ -8,6 +8,7 @@ import {
   BusyError,
   exportWarnings,
   formatEntry,
+  importImage,
   openRepository,
   SessionError,
   UsageError,
@@ -154,6 +155,7 @@ async function typed(
       return only;
     },
     exportWarnings,
+    importImage,
     doctor: async () => findings,
     openRepository,
     formatEntry,

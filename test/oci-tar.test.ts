@@ -7,24 +7,17 @@ import { zstdCompressSync } from './helpers/zstd.ts';
 import { gzipSync } from 'node:zlib';
 import { ByteSource } from '../src/oci/bytes.ts';
 import { compress, decompress } from '../src/oci/compression.ts';
-import { readTar, type TarEntry, TarError, type TarInput, writeTar } from '../src/oci/tar.ts';
+import {
+  readTar,
+  tarEntry,
+  type TarEntry,
+  TarError,
+  type TarInput,
+  writeTar,
+} from '../src/oci/tar.ts';
 
-function entry(given: Partial<TarEntry>): TarEntry {
-  return {
-    kind: 'file',
-    path: 'x',
-    mode: 0o644,
-    uid: 0,
-    gid: 0,
-    size: 0,
-    mtimeSec: 1_000_000_000,
-    mtimeNsec: 0,
-    target: '',
-    rdevMajor: 0,
-    rdevMinor: 0,
-    xattrs: new Map(),
-    ...given,
-  };
+function entry({ kind, path, ...given }: Partial<TarEntry>): TarEntry {
+  return tarEntry(kind ?? 'file', path ?? 'x', { mode: 0o644, mtimeSec: 1_000_000_000, ...given });
 }
 
 /** One of everything that is awkward in a tar. */

@@ -1,7 +1,10 @@
 /** What a command may touch. The program hands in the real things; a test passes its own. */
+import { UsageError } from '../errors.ts';
 import type {
   ExportResult,
   Finding,
+  ImportOptions,
+  ImportResult,
   RepositoryReader,
   RunOptions,
   Session,
@@ -22,6 +25,7 @@ export interface Library {
   run(options: RunOptions): Promise<number>;
   listSessions(): Promise<AnySession[]>;
   findSession(nameOrMountpoint?: string): Promise<AnySession>;
+  importImage(options: ImportOptions): Promise<ImportResult>;
   exportWarnings(result: ExportResult): string[];
   doctor(): Promise<Finding[]>;
   openRepository(path?: string | Uint8Array): Pick<RepositoryReader, 'list' | 'contents' | 'close'>;
@@ -55,5 +59,20 @@ export interface Context {
 export function warn(context: Context, message: string, json: boolean | undefined): void {
   context.err(
     json === true ? JSON.stringify({ warning: message }) : `ostree-ts: warning: ${message}`,
+  );
+}
+
+/**
+ * A fixed time, as an option or SOURCE_DATE_EPOCH gives it; `undefined` when neither does.
+ *
+ * @throws UsageError it is no number of seconds.
+ */
+export function seconds(option: string | undefined): number | undefined {
+  const text = option ?? process.env['SOURCE_DATE_EPOCH'];
+  if (text === undefined) return undefined;
+  if (/^\d{1,15}$/.test(text)) return Number(text);
+  throw new UsageError(
+    `'${text}' is no number of seconds since 1970`,
+    'give one, such as the output of: date +%s',
   );
 }

@@ -7,6 +7,7 @@ import { cat } from './commands/cat.ts';
 import { diff } from './commands/diff.ts';
 import { doctor } from './commands/doctor.ts';
 import { exportCommand } from './commands/export.ts';
+import { importCommand } from './commands/import.ts';
 import { lock } from './commands/lock.ts';
 import { ls } from './commands/ls.ts';
 import { run as runCommand } from './commands/run.ts';
@@ -21,6 +22,7 @@ const COMMANDS = {
   status,
   diff,
   export: exportCommand,
+  import: importCommand,
   lock,
   ls,
   cat,

@@ -17,13 +17,19 @@ export class ByteSource {
       Symbol.asyncIterator in chunks ? chunks[Symbol.asyncIterator]() : chunks[Symbol.iterator]();
   }
 
-  /** At least one byte and at most `limit`; `undefined` at the end. */
-  async some(limit: number): Promise<Uint8Array | undefined> {
+  /** Whether nothing is left. */
+  async isAtEnd(): Promise<boolean> {
     while (this.#chunk.length === 0) {
       const { done, value } = await this.#chunks.next();
-      if (done === true) return undefined;
+      if (done === true) return true;
       this.#chunk = value;
     }
+    return false;
+  }
+
+  /** At least one byte and at most `limit`; `undefined` at the end. */
+  async some(limit: number): Promise<Uint8Array | undefined> {
+    if (await this.isAtEnd()) return undefined;
     const taken = this.#chunk.subarray(0, limit);
     this.#chunk = this.#chunk.subarray(taken.length);
     this.position += taken.length;

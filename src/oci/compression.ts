@@ -5,8 +5,10 @@
  */
 import { Readable } from 'node:stream';
 import { createGunzip, createGzip } from 'node:zlib';
+import { SessionError } from '../errors.ts';
 import type { Bytes } from './bytes.ts';
 import { ByteSource } from './bytes.ts';
+import { TarError } from './tar.ts';
 
 export type Compression = 'none' | 'gzip' | 'zstd';
 
@@ -25,8 +27,19 @@ export function compress(kind: Compression, chunks: Bytes): AsyncIterable<Uint8A
   return passOn(chunks);
 }
 
-/** Decompresses what compressed data is known by its first bytes. @throws Error it is damaged or truncated. */
+/** Decompresses what compressed data is known by its first bytes. @throws TarError it is damaged or truncated. */
 export async function* decompress(chunks: Bytes): AsyncGenerator<Uint8Array> {
+  try {
+    yield* decompressed(chunks);
+  } catch (error) {
+    // What the source throws is its reader's.
+    const isOurs = error instanceof SessionError || (error instanceof Error && 'syscall' in error);
+    if (isOurs || !(error instanceof Error) || error.name === 'AbortError') throw error;
+    throw new TarError(`its compressed data is damaged: ${error.message}`, { cause: error });
+  }
+}
+
+async function* decompressed(chunks: Bytes): AsyncGenerator<Uint8Array> {
   const source = new ByteSource(chunks);
   const start: Uint8Array[] = [];
   for (let length = 0; length < ZSTD_MAGIC.length;) {

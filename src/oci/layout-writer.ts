@@ -12,8 +12,7 @@ import type { Bytes } from './bytes.ts';
 import { Meter } from './bytes.ts';
 import type { Descriptor } from './image.ts';
 import { existingIndex, withTag } from './layout.ts';
-import type { TarEntry, TarInput } from './tar.ts';
-import { writeTar } from './tar.ts';
+import { tarEntry, type TarInput, writeTar } from './tar.ts';
 
 const LAYOUT = '{"imageLayoutVersion":"1.0.0"}';
 
@@ -128,22 +127,8 @@ export class LayoutWriter implements AsyncDisposable {
 
   async *#archive(): AsyncGenerator<TarInput> {
     const folder = this.#draft;
-    const plain: TarEntry = {
-      kind: 'directory',
-      path: '',
-      mode: 0o755,
-      uid: 0,
-      gid: 0,
-      size: 0,
-      mtimeSec: 0,
-      mtimeNsec: 0,
-      target: '',
-      rdevMajor: 0,
-      rdevMinor: 0,
-      xattrs: new Map(),
-    };
     const blobs = (await readdir(join(folder, 'blobs/sha256'))).sort();
-    for (const path of ['blobs', 'blobs/sha256']) yield { entry: { ...plain, path } };
+    for (const path of ['blobs', 'blobs/sha256']) yield { entry: tarEntry('directory', path) };
     for (const path of [
       'oci-layout',
       'index.json',
@@ -151,7 +136,7 @@ export class LayoutWriter implements AsyncDisposable {
     ]) {
       const { size } = await stat(join(folder, path));
       yield {
-        entry: { ...plain, kind: 'file', mode: 0o644, path, size },
+        entry: tarEntry('file', path, { size }),
         data: createReadStream(join(folder, path)),
       };
     }

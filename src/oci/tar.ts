@@ -33,6 +33,29 @@ export interface TarEntry {
   xattrs: Map<ByteString, Uint8Array>;
 }
 
+/** An entry with root's ownership and the usual modes; whatever is given counts. */
+export function tarEntry(
+  kind: TarKind,
+  path: ByteString,
+  given: Partial<Omit<TarEntry, 'kind' | 'path'>> = {},
+): TarEntry {
+  return {
+    kind,
+    path,
+    mode: kind === 'directory' ? 0o755 : 0o644,
+    uid: 0,
+    gid: 0,
+    size: 0,
+    mtimeSec: 0,
+    mtimeNsec: 0,
+    target: '',
+    rdevMajor: 0,
+    rdevMinor: 0,
+    xattrs: new Map(),
+    ...given,
+  };
+}
+
 /** An archive that cannot be read: truncated, damaged, or of a kind that is not. */
 export class TarError extends Error {
   override readonly name: string = 'TarError';
@@ -83,11 +106,16 @@ export interface TarItem {
 /**
  * Reads an archive to its end.
  *
+ * @param mayLackEnd  layers of umoci have no end but that of their bytes, which are known to be whole by their digest.
  * @throws TarError, half-way as well.
  */
-export async function* readTar(source: ByteSource): AsyncGenerator<TarItem> {
+export async function* readTar(
+  source: ByteSource,
+  { mayLackEnd = false }: { mayLackEnd?: boolean } = {},
+): AsyncGenerator<TarItem> {
   const globals: Records = new Map();
   while (true) {
+    if (mayLackEnd && (await source.isAtEnd())) return;
     const head = await readHead(source, globals);
     if (head === undefined) break;
     const { entry } = head;

@@ -138,6 +138,11 @@ function resolveHere(
   return remotes[0]?.checksum;
 }
 
+/** The commit that a ref of the repository's own points to. */
+export function readBranch(repo: Repository, ref: string): Checksum | undefined {
+  return readRef(repo, `refs/heads/${ref}`);
+}
+
 /** The commit in a file of refs/; `undefined` when there is none. Aliases, which are symlinks, are followed inside refs/. */
 function readRef(repo: Repository, path: ByteString, followed = 0): Checksum | undefined {
   const fd = repo.openFile(repo.fd, path);

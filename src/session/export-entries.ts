@@ -6,7 +6,7 @@
  */
 import { SessionError } from '../errors.ts';
 import type { ByteString } from '../native.ts';
-import type { TarEntry, TarInput } from '../oci/tar.ts';
+import { tarEntry, type TarInput } from '../oci/tar.ts';
 import { OPAQUE_MARKER, WHITEOUT_PREFIX } from '../oci/whiteouts.ts';
 import { shown } from './checks.ts';
 import type { Tally } from './export.ts';
@@ -59,7 +59,7 @@ export async function* changedFiles(
     if (names === undefined) continue;
     const isEmptied = tree.names(path).every((name) => added.has(join(path, name)));
     for (const name of isEmptied ? [OPAQUE_MARKER] : names.map((each) => WHITEOUT_PREFIX + each)) {
-      yield { entry: whiteout(join(path, name).slice(1)) };
+      yield { entry: tarEntry('file', join(path, name).slice(1), { mode: 0 }) };
     }
   }
 }
@@ -107,23 +107,6 @@ function addLinks(tree: LiveTree, changed: Set<ByteString>, wanted: Set<ByteStri
     }
   };
   walk('/');
-}
-
-function whiteout(path: ByteString): TarEntry {
-  return {
-    kind: 'file',
-    path,
-    mode: 0,
-    uid: 0,
-    gid: 0,
-    size: 0,
-    mtimeSec: 0,
-    mtimeNsec: 0,
-    target: '',
-    rdevMajor: 0,
-    rdevMinor: 0,
-    xattrs: new Map(),
-  };
 }
 
 /** Makes entries of files, and links of names that a file had before. */

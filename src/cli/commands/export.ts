@@ -1,8 +1,7 @@
 import { Command, Option } from 'commander';
-import { UsageError } from '../../errors.ts';
 import type { ExportFormat, ExportOptions, ExportResult } from '../../index.ts';
 import type { Context } from '../context.ts';
-import { warn } from '../context.ts';
+import { seconds, warn } from '../context.ts';
 import { displayBytes, jsonPath, plural } from '../output.ts';
 
 interface Options {
@@ -74,18 +73,12 @@ Examples:
 }
 
 function exportOptions({ format, output, compress, timestamp, base, tag }: Options): ExportOptions {
-  const seconds = timestamp ?? process.env['SOURCE_DATE_EPOCH'];
-  if (seconds !== undefined && !/^\d{1,15}$/.test(seconds)) {
-    throw new UsageError(
-      `'${seconds}' is no number of seconds since 1970`,
-      'give one, such as the output of: date +%s',
-    );
-  }
+  const fixed = seconds(timestamp);
   return {
     format,
     output,
     ...(compress !== undefined && { compress }),
-    ...(seconds !== undefined && { timestamp: Number(seconds) }),
+    ...(fixed !== undefined && { timestamp: fixed }),
     ...(base !== undefined && { base }),
     ...(tag !== undefined && { tag }),
   };
