@@ -38,6 +38,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Add<Utimensat>(exports, "utimensat");
   Add<Fstatfs>(exports, "fstatfs");
   Add<OfdLock>(exports, "ofdLock");
+  Add<GetInodeFlags>(exports, "getInodeFlags");
+  Add<SetInodeFlags>(exports, "setInodeFlags");
   Add<Getxattr>(exports, "getxattr");
   Add<Listxattr>(exports, "listxattr");
   Add<Setxattr>(exports, "setxattr");
@@ -50,6 +52,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Add<Mlockall>(exports, "mlockall");
   Add<RaiseNofile>(exports, "raiseNofile");
   Add<DetachedReadonlyBind>(exports, "detachedReadonlyBind");
+  Add<DetachedWritableBind>(exports, "detachedWritableBind");
+  Add<BindReadonlyOver>(exports, "bindReadonlyOver");
   Add<Umount2>(exports, "umount2");
   Add<EnterEmptyRoot>(exports, "enterEmptyRoot");
   Add<ReceiveMessage>(exports, "receiveMessage");

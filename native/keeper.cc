@@ -67,6 +67,10 @@ struct Options {
   // Empty: mount(2). Otherwise the fusermount3 to use.
   const char* fusermount = "";
   unsigned long flags = 0;
+  // The SELinux label of everything in the mount; empty: none is given.
+  const char* context = "";
+  // The mount is read-only, its filesystem is not: who copies the namespace can have it writable there.
+  bool transient = false;
   int lowers = 0;
   // The upper is a directory: given, or a tmpfs of so many bytes that is mounted in the session's folder.
   bool has_upper = false;
@@ -393,13 +397,25 @@ int ReceiveDescriptor(int socket) {
 bool MountAsRoot() {
   keeper.device = open("/dev/fuse", O_RDWR | O_CLOEXEC);
   if (keeper.device < 0) return Fail("cannot open /dev/fuse: %s", strerror(errno)), false;
-  char options[160], target[40];
+  char options[PATH_MAX], target[40];
+  const char* context = keeper.options.context;
   snprintf(options, sizeof options,
-           "fd=%d,rootmode=40000,user_id=%u,group_id=%u,allow_other,default_permissions",
-           keeper.device, getuid(), getgid());
+           "fd=%d,rootmode=40000,user_id=%u,group_id=%u,allow_other,default_permissions%s%s%s",
+           keeper.device, getuid(), getgid(), context[0] == '\0' ? "" : ",context=\"", context,
+           context[0] == '\0' ? "" : "\"");
   snprintf(target, sizeof target, "/proc/self/fd/%d", kMountpoint);
-  if (mount(keeper.options.name, target, kType, keeper.options.flags, options) == 0) return true;
-  Fail("cannot mount at %s: %s", keeper.options.mountpoint, strerror(errno));
+  if (mount(keeper.options.name, target, kType, keeper.options.flags, options) < 0) {
+    return Fail("cannot mount at %s: %s", keeper.options.mountpoint, strerror(errno)), false;
+  }
+  // By its path: the descriptor is of what lies beneath. Nobody has written yet, as nothing is served.
+  constexpr unsigned long kOnlyThisMount = MS_REMOUNT | MS_BIND | MS_RDONLY;
+  if (!keeper.options.transient ||
+      mount(nullptr, keeper.options.mountpoint, nullptr, kOnlyThisMount | keeper.options.flags,
+            nullptr) == 0) {
+    return true;
+  }
+  Fail("cannot make %s read-only: %s", keeper.options.mountpoint, strerror(errno));
+  umount2(keeper.options.mountpoint, kDetach | kNoFollow);
   return false;
 }
 
@@ -891,6 +907,8 @@ bool Parse(int count, char** arguments) {
     if (strcmp(word, "--nosuid") == 0) keeper.options.flags |= MS_NOSUID;
     if (strcmp(word, "--nodev") == 0) keeper.options.flags |= MS_NODEV;
     if (strcmp(word, "--ro") == 0) keeper.options.flags |= MS_RDONLY;
+    if (strcmp(word, "--transient") == 0) keeper.options.transient = true;
+    if (strncmp(word, "--context=", 10) == 0) keeper.options.context = value;
   }
   return false;
 }

@@ -36,20 +36,54 @@ int EmptyTmpfs() {
 
 }  // namespace
 
-Napi::Value DetachedReadonlyBind(const Info& info) {
-  const Fd tree(static_cast<int>(syscall(SYS_open_tree, Int(info, 0), "",
-                                         OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH)));
+namespace {
+
+// The directory again, in a detached mount of its own with other attributes. @returns an fd of that mount, or -1.
+int DetachedTree(int directory, const mount_attr& attributes) {
+  const int tree = static_cast<int>(syscall(SYS_open_tree, directory, "",
+                                            OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH));
+  if (tree < 0 ||
+      syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attributes, sizeof attributes) == 0) {
+    return tree;
+  }
+  const int reason = errno;
+  close(tree);
+  errno = reason;
+  return -1;
+}
+
+// open_tree(2) gives an O_PATH fd, of no use for getdents64. The mount lives as long as any file in it is open.
+Napi::Value DetachedBind(const Info& info, const mount_attr& attributes) {
+  const Fd tree(DetachedTree(Int(info, 0), attributes));
   if (tree.get() < 0) return Called(info, -1);
+  return Called(info, openat(tree.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+}
+
+}  // namespace
+
+Napi::Value DetachedReadonlyBind(const Info& info) {
   // Reads through a read-only mount change no atime either. (Asking for noatime as well is refused in a
   // user namespace.)
   mount_attr attributes{};
   attributes.attr_set = MOUNT_ATTR_RDONLY;
-  if (syscall(SYS_mount_setattr, tree.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes) < 0) {
-    return Called(info, -1);
-  }
-  // open_tree(2) gives an O_PATH fd, of no use for getdents64. The mount lives as long as any file in it is
-  // open.
-  return Called(info, openat(tree.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  return DetachedBind(info, attributes);
+}
+
+Napi::Value DetachedWritableBind(const Info& info) {
+  mount_attr attributes{};
+  attributes.attr_clr = MOUNT_ATTR_RDONLY;
+  return DetachedBind(info, attributes);
+}
+
+Napi::Value BindReadonlyOver(const Info& info) {
+  mount_attr attributes{};
+  attributes.attr_set = MOUNT_ATTR_RDONLY;
+  // Otherwise what is mounted over it later would be mounted over its origin as well.
+  attributes.propagation = kMsPrivate;
+  const Fd tree(DetachedTree(Int(info, 0), attributes));
+  if (tree.get() < 0) return Called(info, -1);
+  return Called(info, syscall(SYS_move_mount, tree.get(), "", AT_FDCWD,
+                              ByteString(info, 1).c_str(), MOVE_MOUNT_F_EMPTY_PATH));
 }
 
 Napi::Value Umount2(const Info& info) {

@@ -168,6 +168,8 @@ Napi::Value Fchownat(const Info& info);
 Napi::Value Utimensat(const Info& info);
 Napi::Value Fstatfs(const Info& info);
 Napi::Value OfdLock(const Info& info);
+Napi::Value GetInodeFlags(const Info& info);
+Napi::Value SetInodeFlags(const Info& info);
 
 // directory.cc
 Napi::Value ListDirectory(const Info& info);
@@ -189,6 +191,8 @@ Napi::Value RaiseNofile(const Info& info);
 
 // mounts.cc
 Napi::Value DetachedReadonlyBind(const Info& info);
+Napi::Value DetachedWritableBind(const Info& info);
+Napi::Value BindReadonlyOver(const Info& info);
 Napi::Value Umount2(const Info& info);
 Napi::Value EnterEmptyRoot(const Info& info);
 

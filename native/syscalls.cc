@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/openat2.h>
 #include <memory>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -306,4 +308,16 @@ Napi::Value Fstatfs(const Info& info) {
     out.data[index++] = value;
   }
   return Result(info.Env(), 0);
+}
+
+// The kernel reads and writes an int, whatever its header says.
+Napi::Value GetInodeFlags(const Info& info) {
+  int flags = 0;
+  if (ioctl(Int(info, 0), FS_IOC_GETFLAGS, &flags) < 0) return Called(info, -1);
+  return Result(info.Env(), flags);
+}
+
+Napi::Value SetInodeFlags(const Info& info) {
+  const int flags = Int(info, 1);
+  return Called(info, ioctl(Int(info, 0), FS_IOC_SETFLAGS, &flags));
 }

@@ -233,6 +233,9 @@ export interface Native {
   fstatfs(fd: number, out: Float64Array): number;
   /** fcntl(F_OFD_SETLK) over the whole file: F_RDLCK 0, F_WRLCK 1, F_UNLCK 2. Never waits: -EAGAIN when another has it. */
   ofdLock(fd: number, type: number): number;
+  /** FS_IOC_GETFLAGS: the FS_*_FL flags of a file, as lsattr(1) shows them; -ENOTTY where there are none. */
+  getInodeFlags(fd: number): number;
+  setInodeFlags(fd: number, flags: number): number;
 
   // Extended attributes of `path` under dirfd, a symlink not followed; '' means dirfd itself, which may be O_PATH.
   // Before Linux 6.13 through /proc/self/fd, or without /proc by opening regular files and directories.
@@ -269,6 +272,10 @@ export interface Native {
    * then mount_setattr(MOUNT_ATTR_RDONLY); -EPERM without CAP_SYS_ADMIN.
    */
   detachedReadonlyBind(dirfd: number): number;
+  /** As above, but writable, though the mount that dirfd is of may be read-only; its filesystem must not be. */
+  detachedWritableBind(dirfd: number): number;
+  /** Mounts the directory again, read-only, over `path`. @returns 0 or -errno. */
+  bindReadonlyOver(dirfd: number, path: ByteString): number;
   umount2(path: ByteString, flags: number): number;
   /**
    * Leaves every mount behind: an empty read-only tmpfs becomes the root and the current directory of all threads, and

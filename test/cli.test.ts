@@ -15,6 +15,7 @@ import {
 } from '../src/index.ts';
 import type {
   Change,
+  DeploymentStatus,
   ExportOptions,
   ExportResult,
   Finding,
@@ -128,12 +129,14 @@ async function typed(
   {
     sessions = [new Pretended(STATUS)],
     findings = [],
+    deployments = [],
     coloured = false,
     cwd = '/',
     unlock,
   }: {
     sessions?: Pretended[];
     findings?: Finding[];
+    deployments?: DeploymentStatus[];
     coloured?: boolean;
     cwd?: string;
     unlock?: (options: UnlockOptions) => Pretended;
@@ -156,6 +159,8 @@ async function typed(
     },
     exportWarnings,
     importImage,
+    listDeployments: async () => deployments,
+    lockBooted: async () => LOCKED,
     doctor: async () => findings,
     openRepository,
     formatEntry,
@@ -470,11 +475,16 @@ test(
   /no number of seconds/,
 );
 
-test('unlock without SOURCE says what is missing', async (t) => {
-  const { code, err } = await typed(['unlock']);
-  t.is(code, 1);
-  t.regex(err[0] ?? '', /^ostree-ts: .*booted/);
-  t.regex(err[1] ?? '', /unlock SOURCE/);
+test('unlock without SOURCE is for the booted deployment', async (t) => {
+  let given: UnlockOptions | undefined;
+  const unlock = (options: UnlockOptions) => {
+    given = options;
+    return new Pretended({ ...STATUS, unlocked: 'hotfix' });
+  };
+  t.is((await typed(['unlock', '--hotfix', '--sysroot=/s'], { unlock })).code, 0);
+  t.deepEqual(given?.source, []);
+  t.true(given?.hotfix);
+  t.is(given?.sysroot, '/s');
 });
 
 test('every command explains itself with examples', async (t) => {

@@ -2,10 +2,13 @@
 import { UsageError } from '../errors.ts';
 import type {
   ExportResult,
+  BootedLockOptions,
+  DeploymentStatus,
   Finding,
   ImportOptions,
   ImportResult,
   RepositoryReader,
+  LockResult,
   RunOptions,
   Session,
   TreeEntry,
@@ -24,6 +27,8 @@ export interface Library {
   unlock(options: UnlockOptions): Promise<AnySession>;
   run(options: RunOptions): Promise<number>;
   listSessions(): Promise<AnySession[]>;
+  listDeployments(sysroot?: string): Promise<DeploymentStatus[]>;
+  lockBooted(options: BootedLockOptions): Promise<LockResult>;
   findSession(nameOrMountpoint?: string): Promise<AnySession>;
   importImage(options: ImportOptions): Promise<ImportResult>;
   exportWarnings(result: ExportResult): string[];

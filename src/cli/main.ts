@@ -54,6 +54,15 @@ function interrupted(): AbortSignal {
   return controller.signal;
 }
 
+/** '' when it has been removed. */
+function workingDirectory(): string {
+  try {
+    return process.cwd();
+  } catch {
+    return '';
+  }
+}
+
 const noColour = (process.env['NO_COLOR'] ?? '') !== '';
 const out = new Lines(process.stdout);
 // A reader that has seen enough (`| head`) is no failure.
@@ -76,7 +85,7 @@ process.exitCode = await run(typedArguments(), {
     process.stderr.write(`${line}\n`);
   },
   paint: painter(process.stdout.isTTY && !noColour && process.env['TERM'] !== 'dumb'),
-  cwd: process.cwd(),
+  cwd: workingDirectory(),
   now: Date.now,
   interrupted,
 });

@@ -11,6 +11,7 @@ import type { MessagePort } from 'node:worker_threads';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { NotYet } from '../errors.ts';
 import type { IdMaps } from '../layers/ids.ts';
+import type { StoreNames } from '../layers/overlayfs-store.ts';
 import type { Native } from '../native.ts';
 import { native, STATISTICS } from '../native.ts';
 import { ENODEV } from './abi.ts';
@@ -40,6 +41,10 @@ export interface UpperData {
   fd: number;
   /** On disk: it is to be there after a crash of the machine. */
   isDurable: boolean;
+  /** What upper and work directory are called there. */
+  names?: StoreNames;
+  /** Directories of the lowers may be moved in it, by redirects; true when left out. */
+  redirects?: boolean;
 }
 
 export interface WorkerData {

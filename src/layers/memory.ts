@@ -58,6 +58,7 @@ export class MemoryNode {
 
 export class MemoryUpper implements UpperLayer<MemoryNode> {
   readonly hasDeviceWhiteouts: boolean = false;
+  readonly movesLowers: boolean = true;
   readonly nodeBytes: number = NODE_BYTES;
   readonly #native: Native;
   readonly #arena: Arena;

@@ -17,7 +17,8 @@ import { fillAttr, Host } from './overlayfs-host.ts';
 import { Marks } from './overlayfs-marks.ts';
 import { HostNode } from './overlayfs-node.ts';
 import { Publisher } from './overlayfs-publish.ts';
-import { openStore } from './overlayfs-store.ts';
+import { openStore, SESSION_NAMES } from './overlayfs-store.ts';
+import type { StoreNames } from './overlayfs-store.ts';
 import { HostTree } from './overlayfs-tree.ts';
 import type { LowerStack } from './stack.ts';
 import type { LowerRef, UpperEntry, UpperLayer, UpperSpace, UpperUsage } from './upper.ts';
@@ -28,10 +29,15 @@ const FALLOC_FL_PUNCH_HOLE = 2;
 export interface DirectoryUpperOptions {
   /** On disk: data is synced before a name leads to it, and fsync(2) is passed on. */
   isDurable: boolean;
+  /** What it is called; SESSION_NAMES when left out. */
+  names?: StoreNames;
+  /** Redirects may be written, which not every mount of kernel overlayfs follows; true when left out. */
+  redirects?: boolean;
 }
 
 export class DirectoryUpper implements UpperLayer<HostNode> {
   readonly hasDeviceWhiteouts: boolean = true;
+  readonly movesLowers: boolean;
   /** The host counts. */
   readonly nodeBytes: number = 0;
   readonly #native: Native;
@@ -53,13 +59,14 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
   #bytesCopied = 0;
 
   /**
-   * @param storeFd  of a directory that holds, or will hold, `upper` and `work`; closed with the layer.
+   * @param storeFd  of a directory that holds, or will hold, the upper and its work directory; closed with the layer.
    * @throws FsError the host cannot keep such a layer, or something in it is damaged: the detail says what.
    */
   constructor(native: Native, storeFd: number, options: DirectoryUpperOptions) {
-    const store = openStore(native, storeFd);
+    const store = openStore(native, storeFd, options.names ?? SESSION_NAMES);
     this.#native = native;
     this.#isDurable = options.isDurable;
+    this.movesLowers = options.redirects ?? true;
     this.#publish = store.publish;
     this.#root = store.root;
     this.#rootFd = store.fds.get(store.root) ?? -1;

@@ -1,5 +1,5 @@
 /**
- * The folder that a directory upper is kept in:
+ * The folder that a directory upper is kept in; in a deployment the first two have names of OSTree:
  *
  *   upper/                   what the session has changed, in overlayfs format
  *   work/work/               what is being made, or has lost its name; emptied at each start
@@ -13,14 +13,22 @@ import type { Name } from './layer.ts';
 import { wrongRedirect } from './overlayfs-marks.ts';
 import { HostNode } from './overlayfs-node.ts';
 
+/** Names in the folder. */
+export interface StoreNames {
+  upper: Name;
+  work: Name;
+}
+
+export const SESSION_NAMES: StoreNames = { upper: 'upper', work: 'work' };
+
 const EEXIST = 17;
 const ENOENT = 2;
 const ENODATA = 61;
 const AT_REMOVEDIR = 0x200;
 const RENAME_WHITEOUT = 4;
 const DT_DIR = 4;
-/** What an upper is called until its root is complete. */
-const NEW_UPPER = 'upper.new';
+/** What an upper is called until its root is complete, after its name. */
+const NEW = '.new';
 /** Of the directories that keep the upper apart from everybody else. */
 const PRIVATE = 0o700;
 
@@ -34,7 +42,7 @@ export interface Store {
 }
 
 /** @param storeFd  closed. @throws FsError with a detail that says what is wrong. */
-export function openStore(native: Native, storeFd: number): Store {
+export function openStore(native: Native, storeFd: number, names: StoreNames): Store {
   const opened: number[] = [storeFd];
   const open = (dir: number, name: Name): number => {
     const fd = check(native.openBeneath(dir, name, constants.O_DIRECTORY, 0), name);
@@ -46,15 +54,15 @@ export function openStore(native: Native, storeFd: number): Store {
     if (made !== -EEXIST) check(made, name);
     return open(dir, name);
   };
-  const work = enter(storeFd, 'work');
+  const work = enter(storeFd, names.work);
   const inner = enter(work, 'work');
   const links = enter(enter(work, 'ostree-ts'), 'links');
   empty(native, inner);
   removeDefaultAcl(native, inner);
   probe(native, inner);
-  const found = native.openBeneath(storeFd, 'upper', constants.O_DIRECTORY, 0);
-  if (found !== -ENOENT) inspect(native, check(found, 'upper'), 'upper');
-  const upper = found >= 0 ? found : enter(storeFd, NEW_UPPER);
+  const found = native.openBeneath(storeFd, names.upper, constants.O_DIRECTORY, 0);
+  if (found !== -ENOENT) inspect(native, check(found, names.upper), names.upper);
+  const upper = found >= 0 ? found : enter(storeFd, names.upper + NEW);
   const store: Store = {
     root: directory(),
     work: directory(),
@@ -64,7 +72,7 @@ export function openStore(native: Native, storeFd: number): Store {
   };
   if (found < 0) {
     store.publish = () => {
-      check(native.renameat2(storeFd, NEW_UPPER, storeFd, 'upper', 0));
+      check(native.renameat2(storeFd, names.upper + NEW, storeFd, names.upper, 0));
       native.close(storeFd);
     };
   }

@@ -56,6 +56,8 @@ export interface UpperSpace {
 export interface UpperLayer<Node extends object> {
   /** A whiteout is kept as a 0:0 character device, so that no program can have such a device. */
   readonly hasDeviceWhiteouts: boolean;
+  /** A directory of the lowers can be moved. Otherwise that is EXDEV, and programs copy it. */
+  readonly movesLowers: boolean;
 
   /** Told of the lowers once, before anything else. @returns the root, unless it has yet to be made. */
   attach(lowers: LowerStack): Node | undefined;

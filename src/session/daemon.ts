@@ -13,6 +13,7 @@ import type { MountOptions } from '../fuse/libfuse-mount.ts';
 import { LibfuseWorker } from '../fuse/libfuse-worker.ts';
 import type { LowerData, UpperData, WorkerData } from '../fuse/worker.ts';
 import type { IdMaps } from '../layers/ids.ts';
+import type { StoreNames } from '../layers/overlayfs-store.ts';
 import { describe, Log } from '../log.ts';
 import { native } from '../native.ts';
 import { PROTOCOL, readLines, serve, SOCKET_NAME } from './control.ts';
@@ -39,6 +40,10 @@ export interface DaemonOptions {
   limitBytes: number;
   /** The upper is a directory, whose folder's descriptor follows the lowers'. */
   upper?: 'tmpfs' | 'disk';
+  /** What the upper and its work directory are called in that folder. */
+  upperNames?: StoreNames;
+  /** It must hold no redirects. */
+  withoutRedirects?: true;
   readonly: boolean;
   /** There is a mount namespace of our own to be emptied. */
   isolated: boolean;
@@ -272,9 +277,14 @@ class Daemon {
 }
 
 /** The descriptor itself stays open: the lock on the folder goes with it. */
-function upperOf({ lowers, upper }: DaemonOptions): { upper?: UpperData } {
+function upperOf({ lowers, upper, upperNames, withoutRedirects }: DaemonOptions): {
+  upper?: UpperData;
+} {
   if (upper === undefined) return {};
-  return { upper: { fd: native.dup(FIRST_LOWER + lowers), isDurable: upper === 'disk' } };
+  const names = upperNames === undefined ? {} : { names: upperNames };
+  const redirects = withoutRedirects !== true;
+  const fd = native.dup(FIRST_LOWER + lowers);
+  return { upper: { fd, isDurable: upper === 'disk', redirects, ...names } };
 }
 
 function lowersOf({ lowers, commit }: DaemonOptions): LowerData[] {

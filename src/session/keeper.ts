@@ -8,6 +8,7 @@ import { SessionError } from '../errors.ts';
 import { programPath } from '../native.ts';
 import { hostPath, openPlace, type Places, shown } from './checks.ts';
 import type { DaemonOptions } from './daemon.ts';
+import { HOTFIX_NAMES } from './deployment-folder.ts';
 import type { Secluded, UnlockOptions } from './launcher.ts';
 import type { SessionRecord } from './record.ts';
 import type { Store } from './store.ts';
@@ -30,6 +31,8 @@ interface Start {
   store: Store | undefined;
   /** Its upper was left by a daemon that died. */
   isLeft: boolean;
+  /** Another path of the upper's directory, by which it is writable. */
+  upperPath: string | undefined;
   secluded: Secluded | undefined;
 }
 
@@ -55,7 +58,9 @@ export async function start(given: Start): Promise<ChildProcess | undefined> {
     const lowers = store?.fds ?? places.sources.map((source) => opened(openPlace(source)));
     const log = opened(openSync(`${folder}/log`, logFlags, 0o600));
     const hasFolder = record.upper !== 'memory' && record.upper !== 'tmpfs';
-    const upper = hasFolder ? [opened(openSync(hostPath(record.upper), UPPER_FLAGS))] : [];
+    const upper = hasFolder
+      ? [opened(openSync(given.upperPath ?? hostPath(record.upper), UPPER_FLAGS))]
+      : [];
     const keeper = spawn(
       programs.keeper,
       [
@@ -129,6 +134,10 @@ function keeperArguments(
     links: record.links,
     limitBytes: record.limitBytes,
     ...(record.upper !== 'memory' && { upper: record.upper === 'tmpfs' ? 'tmpfs' : 'disk' }),
+    ...(record.deployment?.state === 'hotfix' && {
+      upperNames: HOTFIX_NAMES,
+      withoutRedirects: true,
+    }),
     readonly: false,
     ...(secluded?.ids !== undefined && { ids: secluded.ids }),
     isolated: process.getuid?.() === 0 && options.transport !== 'fuse-native',
@@ -147,6 +156,8 @@ function keeperArguments(
     `--lowers=${lowers}`,
     ...(options.foreground === true ? ['--foreground'] : []),
     ...(options.transport === 'fuse-native' ? ['--daemon-mounts'] : []),
+    ...(record.deployment?.state === 'transient' ? ['--transient'] : []),
+    ...(record.context === undefined ? [] : [`--context=${record.context}`]),
     ...(options.suid === false ? ['--nosuid'] : []),
     ...(options.dev === false ? ['--nodev'] : []),
     '--',

@@ -6,6 +6,7 @@ import type { ChildProcess } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { SessionError } from '../errors.ts';
+import { BootedUnlock, refuseForDirectories } from './booted.ts';
 import type { IdMaps } from '../layers/ids.ts';
 import type { ByteString } from '../native.ts';
 import {
@@ -22,21 +23,27 @@ import { checkName, nameFor, OWN_PLACE, release, reserve } from './folders.ts';
 import { checkFuseNative } from './fuse-native.ts';
 import { findKeeper, start } from './keeper.ts';
 import { linksOf } from './links.ts';
+import { lock } from './lock.ts';
 import { readMounts } from './mountinfo.ts';
 import { self } from './processes.ts';
 import { bootId, readRecord, type SessionRecord, writeRecord } from './record.ts';
 import { listSessions } from './registry.ts';
+import { checkContext } from './selinux.ts';
 import { Session } from './session.ts';
 import { clearLeft, findLeft, type Left, resumed } from './resume.ts';
 import { openStore, type Store } from './store.ts';
 import { checkFolder, checkSize, findUpper, label, type Lower, type UpperOption } from './upper.ts';
 import { DEFAULT_SIZE, formatBytes, memoryBytes, parseSize } from './size.ts';
+import { USR } from './usr-state.ts';
 
 export type { HostPath } from './checks.ts';
 export type { UpperOption } from './upper.ts';
 
 export interface UnlockOptions {
-  /** The directories to show, topmost first. At least one; with `repo`, one ref, commit or beginning of a commit. */
+  /**
+   * The directories to show, topmost first; with `repo`, one ref, commit or beginning of a commit. None: a session that is
+   * to be brought back by its name, or else the booted deployment of an OSTree host, over /usr.
+   */
   source: HostPath[];
   /** An OSTree repository: the session shows a commit of it. */
   repo?: HostPath;
@@ -69,6 +76,14 @@ export interface UnlockOptions {
   transport?: 'kernel' | 'fuse-native';
   /** Ties the session to this process: it ends when this process does. See `Session.ended`. */
   foreground?: boolean;
+  /** Of the booted deployment: keep the changes in it, for all boots to come, and have a rollback deployment made. */
+  hotfix?: boolean;
+  /** Of the booted deployment: read-only, until a process remounts /usr in a mount namespace of its own. */
+  transient?: boolean;
+  /** Where the booted deployment is to be found (default: the host's sysroot). */
+  sysroot?: HostPath;
+  /** The SELinux label of all files of the session. Needed for /usr of a host that enforces. */
+  context?: string;
   /** Honour setuid bits (default true for root; never for others). */
   suid?: boolean;
   /** Honour device nodes (default true for root; never for others). */
@@ -117,6 +132,14 @@ export async function launch(given: UnlockOptions, secluded?: Secluded): Promise
   const left = await findLeft(given, asked);
   if (left !== undefined) await clearLeft(left);
   const options = left === undefined ? given : resumed(given, left);
+  if (secluded === undefined && isForBooted(given, left)) {
+    using booted = await BootedUnlock.find(given, left?.record);
+    return await begin(
+      { ...options, source: [USR], links: 'separate' },
+      { mounter, keeper, left, asked, secluded, booted },
+    );
+  }
+  refuseForDirectories(given);
   if (secluded?.inFolder !== true)
     return begin(options, { mounter, keeper, left, asked, secluded });
   // The session's folder comes first: it has the mountpoint.
@@ -143,11 +166,18 @@ interface Found {
   secluded: Secluded | undefined;
   /** The session's folder, when it is there already. */
   place?: { folder: string };
+  /** It is over the booted deployment. */
+  booted?: BootedUnlock;
+}
+
+function isForBooted({ source, repo }: UnlockOptions, left: Left | undefined): boolean {
+  if (left !== undefined) return left.record.deployment !== undefined;
+  return source.length === 0 && repo === undefined;
 }
 
 async function begin(options: UnlockOptions, found: Found): Promise<Launched> {
-  const { mounter, left, secluded } = found;
-  const upper = left?.record.upper ?? found.asked ?? 'memory';
+  const { mounter, left, secluded, booted } = found;
+  const upper = booted?.upper ?? left?.record.upper ?? found.asked ?? 'memory';
   checkSize(options.size, upper);
   using store = options.repo === undefined ? undefined : openStore(options, options.repo);
   const places = findPlaces(
@@ -163,13 +193,16 @@ async function begin(options: UnlockOptions, found: Found): Promise<Launched> {
   if (options.transport === 'fuse-native') {
     checkFuseNative(places, readMounts(), secluded !== undefined);
   }
+  const context = options.context ?? left?.record.context;
+  if (secluded === undefined) checkContext(context, places.mountpoint === USR);
   const total = memoryBytes();
   const isBounded = upper === 'memory' || upper === 'tmpfs';
   const limitBytes = isBounded ? parseSize(options.size ?? DEFAULT_SIZE, total) : 0;
   const warnings = [...placeWarnings(places), ...sizeWarnings(limitBytes, total, await limits())];
 
   const lower = lowerOf(options, places, store);
-  if (!isBounded) checkFolder(upper, places, lower, options.force ?? false);
+  const hasOwnFolder = !isBounded && booted?.upper === undefined;
+  if (hasOwnFolder) checkFolder(upper, places, lower, options.force ?? false);
   const folder =
     found.place?.folder ??
     left?.folder ??
@@ -184,14 +217,17 @@ async function begin(options: UnlockOptions, found: Found): Promise<Launched> {
     upper,
     ...(secluded !== undefined && { seclusion: secluded.ids === undefined ? 'mounts' : 'users' }),
     ...(options.transport !== undefined && { transport: options.transport }),
+    ...(booted !== undefined && { deployment: booted.record }),
+    ...(context !== undefined && { context }),
     limitBytes,
     started: new Date().toISOString(),
     launcher: self(),
     boot: bootId(),
   };
-  const undo = isBounded ? undefined : label(upper, lower);
+  const undo = hasOwnFolder ? label(upper, lower) : undefined;
   try {
     writeRecord(folder, record);
+    booted?.prepare(folder);
     const programs = { keeper: found.keeper, mounter };
     const keeper = await start({
       folder,
@@ -202,15 +238,32 @@ async function begin(options: UnlockOptions, found: Found): Promise<Launched> {
       store,
       secluded,
       isLeft: left !== undefined,
+      upperPath: booted?.upperPath,
     });
+    warnings.push(...(await finish(booted, folder, name)));
     for (const warning of warnings) options.onWarning?.(warning);
     return { session: new Session(folder, name, record, keeper), record, keeper };
   } catch (error) {
+    for (const still of booted?.undo() ?? []) options.onWarning?.(`not undone: ${still}`);
     // What a session has left stays as it was.
     if (left === undefined) {
       undo?.();
       release(folder);
     }
+    throw error;
+  }
+}
+
+/** The last step over a booted deployment, without which there is no session. @returns warnings. */
+async function finish(
+  booted: BootedUnlock | undefined,
+  folder: string,
+  name: string,
+): Promise<string[]> {
+  try {
+    return booted?.finish(folder, name) ?? [];
+  } catch (error) {
+    await lock(folder, name, true);
     throw error;
   }
 }

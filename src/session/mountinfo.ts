@@ -19,6 +19,10 @@ export interface Mount {
   owner?: number;
   /** Mounts and unmounts of another namespace reach the directory above this mount. */
   isPropagated: boolean;
+  /** This mount is read-only; its filesystem may not be. */
+  isReadonly: boolean;
+  /** An overlay of the kernel that keeps changes: the directory they are in, as it was given. */
+  upperdir?: string;
 }
 
 /**
@@ -44,9 +48,10 @@ export function parseMounts(text: string): Mount[] {
   const shared = new Set<number>();
   for (const line of text.split('\n')) {
     const [before = '', after = ''] = line.split(' - ', 2);
-    const [id, parent, device, , path, , ...optional] = before.split(' ');
+    const [id, parent, device, , path, options = '', ...optional] = before.split(' ');
     const [type, source, superOptions = ''] = after.split(' ');
     const owner = /(?:^|,)user_id=(\d+)/.exec(superOptions)?.[1];
+    const upperdir = /(?:^|,)upperdir=([^,]*)/.exec(superOptions)?.[1];
     if (path === undefined || source === undefined || type === undefined) continue;
     if (optional.some((field) => /^(shared|master):/.test(field))) shared.add(Number(id));
     mounts.push({
@@ -58,6 +63,8 @@ export function parseMounts(text: string): Mount[] {
       type,
       ...(owner !== undefined && { owner: Number(owner) }),
       isPropagated: shared.has(Number(parent)),
+      isReadonly: options.split(',').includes('ro'),
+      ...(upperdir !== undefined && type === 'overlay' && { upperdir: unescape(upperdir) }),
     });
   }
   return mounts;

@@ -5,10 +5,21 @@
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ByteString } from '../native.ts';
+import type { UnlockedState } from '../ostree/deployment-state.ts';
 import type { ProcessId } from './processes.ts';
 
 /** How far a session is kept from the rest of the system. */
 export type Seclusion = 'mounts' | 'users' | undefined;
+
+/** The booted deployment, when it is what a session unlocks. */
+export interface DeploymentRecord {
+  /** Of its sysroot, and of its root directory. */
+  sysroot: string;
+  path: string;
+  checksum: string;
+  serial: number;
+  state: UnlockedState;
+}
 
 /** Written once. Paths are byte strings. */
 export interface SessionRecord {
@@ -28,6 +39,9 @@ export interface SessionRecord {
   links: 'shared' | 'separate';
   /** It is seen in a mount namespace of its own only, which may be in a user namespace of its own. */
   seclusion?: Exclude<Seclusion, undefined>;
+  deployment?: DeploymentRecord;
+  /** The SELinux label of the mount. */
+  context?: string;
   limitBytes: number;
   /** ISO 8601, UTC. */
   started: string;

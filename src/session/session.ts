@@ -4,8 +4,10 @@ import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SessionError } from '../errors.ts';
 import { type ByteString, native } from '../native.ts';
+import type { UnlockedState } from '../ostree/deployment-state.ts';
 import { shown } from './checks.ts';
 import { Control } from './control.ts';
+import { refuseHotfix, settle } from './deployment-lock.ts';
 import { checkExport, type ExportOptions, type ExportResult, exportTree } from './export.ts';
 import { LiveTree, openRoot } from './live-tree.ts';
 import { lock, type LockResult } from './lock.ts';
@@ -32,6 +34,8 @@ export interface SessionStatus {
   upper: string;
   /** Who speaks with the kernel. */
   transport: 'kernel' | 'fuse-native';
+  /** Of the booted deployment: how it is unlocked. */
+  unlocked?: UnlockedState;
   /** Bytes held, by the formula of the limit; `null` when the daemon does not answer. */
   used: number | null;
   /** Bytes the session may hold; `null` when the record is damaged. */
@@ -72,6 +76,8 @@ export interface Change {
 export interface LockOptions {
   /** Give the base back at once, whoever still holds files. */
   lazy?: boolean;
+  /** Of a hotfix, which is not ended otherwise: its changes are removed from the deployment; the rollback stays. */
+  hotfix?: boolean;
   /** Throw away the changes in a directory, which are kept otherwise; not while files are still held. */
   discard?: boolean;
 }
@@ -114,6 +120,7 @@ export class Session implements AsyncDisposable {
       ...(record?.commit !== undefined && { commit: record.commit }),
       upper: shown(record?.upper ?? 'memory'),
       transport: record?.transport ?? 'kernel',
+      ...(record?.deployment !== undefined && { unlocked: record.deployment.state }),
       used: answer?.used ?? null,
       limit: answer?.limit ?? record?.limitBytes ?? null,
       changes: answer?.changes ?? null,
@@ -165,8 +172,11 @@ export class Session implements AsyncDisposable {
       );
     }
     const record = this.#record ?? readRecord(this.folder);
+    const deployment = record?.deployment;
+    if (deployment?.state === 'hotfix' && options.hotfix !== true) refuseHotfix(this.name);
     const result = await lock(this.folder, this.name, options.lazy ?? false);
-    if (record !== undefined && record.upper !== 'memory' && record.upper !== 'tmpfs') {
+    if (deployment !== undefined) result.found.push(...settle(deployment, result.draining));
+    else if (record !== undefined && record.upper !== 'memory' && record.upper !== 'tmpfs') {
       result.kept = options.discard === true && !result.draining ? null : shown(record.upper);
       if (result.kept === null) discardFolder(record.upper);
     }
@@ -200,8 +210,9 @@ export class Session implements AsyncDisposable {
     }
   }
 
-  /** Ends the session at once, as `lock({ lazy: true })`; nothing when it has ended already. */
+  /** Ends the session at once, as `lock({ lazy: true })`; nothing when it has ended already, or is made to survive as a hotfix. */
   async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#record?.deployment?.state === 'hotfix') return;
     if (existsSync(this.folder)) await this.lock({ lazy: true });
   }
 

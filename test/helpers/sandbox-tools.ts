@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Session } from '../../src/index.ts';
 
+export { BootedHost, smallTree } from './booted.ts';
 export { sleep };
 
 // Not the assertions themselves: the compiler wants those to be named in the file that uses them.

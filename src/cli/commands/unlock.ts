@@ -1,6 +1,6 @@
 import { sep } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { SessionError, UsageError } from '../../errors.ts';
+import { UsageError } from '../../errors.ts';
 import type { HostPath, SessionStatus, UnlockOptions, UpperOption } from '../../index.ts';
 import { hostPath, splitSource } from '../bytes.ts';
 import { warn } from '../context.ts';
@@ -24,6 +24,10 @@ export interface SourceOptions {
 interface Options extends SourceOptions {
   foreground?: true;
   json?: true;
+  hotfix?: true;
+  transient?: true;
+  sysroot?: string;
+  context?: string;
 }
 
 export function unlock(context: Context): Command {
@@ -40,12 +44,20 @@ export function unlock(context: Context): Command {
     )
     .argument('[MOUNTPOINT]', 'where to mount (default: SOURCE itself, in place)');
   return addSourceOptions(command)
+    .option('--hotfix', 'booted deployment: changes survive reboots; a rollback deployment is made')
+    .option('--transient', 'booted deployment: read-only but for who remounts /usr privately')
+    .option('--sysroot <path>', 'where the booted deployment is (default: /)')
+    .option('--context <label>', 'SELinux label of all files, as system_u:object_r:usr_t:s0')
     .option('--foreground', 'stay, and end the session with this command')
     .option('--json', 'print the session as one JSON object, errors too')
     .addHelpText(
       'after',
       `
+Without SOURCE it is the booted deployment of an OSTree host: /usr becomes writable, and 'ostree admin status' says so.
+
 Examples:
+  ostree-ts unlock                            the booted deployment, until a reboot or 'ostree-ts lock'
+  ostree-ts unlock --hotfix                   the same, for all boots to come, until 'ostree-ts lock --hotfix'
   ostree-ts unlock /usr                       make /usr writable until 'ostree-ts lock usr'
   ostree-ts unlock tree /mnt --size=2G        show tree, writable, at /mnt
   ostree-ts unlock patches:base /mnt          show base with patches on top of it
@@ -100,20 +112,14 @@ async function start(
   context: Context,
   source: string | undefined,
   mountpoint: string | undefined,
-  { foreground, json, ...given }: Options,
+  { foreground, json, hotfix, transient, sysroot, context: label, ...given }: Options,
 ): Promise<void> {
-  const { repo, name } = given;
+  const { repo } = given;
   const options = libraryOptions(source, given);
   if (source === undefined && repo !== undefined) {
     throw new UsageError(
       'no commit is named',
       'name one, and where to show it: ostree-ts unlock --repo=REPO REF MOUNTPOINT',
-    );
-  }
-  if (source === undefined && name === undefined) {
-    throw new SessionError(
-      'without SOURCE, unlock is for the booted deployment of an OSTree host, which this version cannot do yet',
-      'name a directory: ostree-ts unlock SOURCE [MOUNTPOINT]',
     );
   }
   const library = await context.load();
@@ -122,6 +128,10 @@ async function start(
     onWarning: (message) => warn(context, message, json),
     ...(mountpoint === undefined ? {} : { mountpoint: hostPath(mountpoint) }),
     ...(foreground === undefined ? {} : { foreground }),
+    ...(hotfix === undefined ? {} : { hotfix }),
+    ...(transient === undefined ? {} : { transient }),
+    ...(sysroot === undefined ? {} : { sysroot: hostPath(sysroot) }),
+    ...(label === undefined ? {} : { context: label }),
   });
   const status = await session.status();
   if (json === true) context.out(statusJson(status, false));
@@ -166,7 +176,7 @@ function upperOf(upper: string): UpperOption {
 
 function describe(
   { out, err, cwd }: Context,
-  { name, mountpoint, limit, upper }: SessionStatus,
+  { name, mountpoint, limit, upper, unlocked }: SessionStatus,
 ): void {
   const isBounded = upper === 'memory' || upper === 'tmpfs';
   const size = limit === null || !isBounded ? '' : ` (up to ${displayBytes(limit)})`;
@@ -174,7 +184,22 @@ function describe(
     ? `'ostree-ts lock ${name}' discards them`
     : `'ostree-ts lock ${name}' ends the session`;
   const where = upper === 'tmpfs' ? 'on a tmpfs' : `in ${upper}`;
-  out(displayText(`${mountpoint} is writable; changes are kept ${where}${size}: ${end}`));
+  if (unlocked === 'hotfix') {
+    out(`${mountpoint} is writable, and stays changed at all boots to come`);
+    out('A deployment without the changes has been made as the non-default rollback target.');
+    out("'ostree-ts lock --hotfix' throws the changes away.");
+  } else if (unlocked === 'transient') {
+    out(
+      `${mountpoint} is prepared to be written, but mounted read-only; changes are kept ${where}${size}`,
+    );
+    out(`To write: unshare --mount sh -c 'mount -i -o remount,rw ${mountpoint} && COMMAND'`);
+    out(`All changes are discarded at a reboot, or by 'ostree-ts lock ${name}'.`);
+  } else {
+    const reboot = unlocked === undefined ? '' : ', and so does a reboot';
+    out(
+      displayText(`${mountpoint} is writable; changes are kept ${where}${size}: ${end}${reboot}`),
+    );
+  }
   if (`${cwd}${sep}`.startsWith(`${mountpoint}${sep}`)) {
     // A working folder is a directory, not a path: a mount over it is not seen from it.
     err("ostree-ts: this shell still stands in the tree beneath: 'cd .' enters the session");
