@@ -76,7 +76,8 @@ export interface UpperLayer<Node extends object> {
   /**
    * A node without a name.
    *
-   * @param attr  its attributes, `ino` 0 for a number that no other file has. A regular file's size is that of `origin`, or 0.
+   * @param attr  its attributes, `ino` 0 for a number that no other file has. A regular file's size is that of `origin`, or 0;
+   *   times of a node without origin are now.
    * @param origin  what it is a copy-up of, topmost first (several only for directories): contents, extended attributes
    *   and symlink target come from there until they are changed.
    * @param target  of a symlink without origin.
