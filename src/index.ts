@@ -23,5 +23,5 @@ export { findSession, listSessions } from './session/registry.ts';
 export { CommandError, run } from './session/run.ts';
 export type { RunOptions } from './session/run.ts';
 export { Session } from './session/session.ts';
-export type { Change, LockOptions, SessionStatus } from './session/session.ts';
+export type { Change, LockOptions, SessionStatus, Undone } from './session/session.ts';
 export type { Health } from './session/status.ts';

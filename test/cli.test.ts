@@ -21,6 +21,7 @@ import type {
   Finding,
   LockResult,
   SessionStatus,
+  Undone,
   UnlockOptions,
 } from '../src/index.ts';
 
@@ -100,6 +101,11 @@ class Pretended implements AnySession {
   async *diff(options: { paths?: string[] } = {}): AsyncIterableIterator<Change> {
     this.asked = options;
     yield* CHANGES;
+  }
+
+  async undo(paths: string[]): Promise<Undone[]> {
+    this.asked = paths;
+    return paths.map((path) => ({ path, what: 'restored' }));
   }
 
   async export(options: ExportOptions): Promise<ExportResult> {
@@ -450,6 +456,20 @@ test('a refusal of the library keeps its kind, its words and its remedy', async 
   t.is(bug.code, 1);
   t.regex(bug.err[0] ?? '', /unexpected: x is undefined/);
 });
+
+test('undo names the session when there are several, and paths from its root', async (t) => {
+  const session = new Pretended(STATUS);
+  const { code, out } = await typed(['undo', '--session=usr', 'lib/x', '/a//b'], {
+    sessions: [session],
+  });
+  t.is(code, 0);
+  t.deepEqual(session.asked, ['/lib/x', '/a/b']);
+  t.deepEqual(out, ['/lib/x: as in the source again', '/a/b: as in the source again']);
+  const json = await typed(['undo', 'x', '--json'], { sessions: [session] });
+  t.deepEqual(JSON.parse(json.out[0] ?? ''), { path: '/x', what: 'restored' });
+});
+
+test('', misused, ['undo'], /missing required argument/);
 
 test('export says what it wrote, and warns of what it could not', async (t) => {
   const line = ['export', '--format=tar', '--output=out.tar', '--timestamp=7'];

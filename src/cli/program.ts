@@ -12,6 +12,7 @@ import { lock } from './commands/lock.ts';
 import { ls } from './commands/ls.ts';
 import { run as runCommand } from './commands/run.ts';
 import { status } from './commands/status.ts';
+import { undo } from './commands/undo.ts';
 import { unlock } from './commands/unlock.ts';
 import type { Context } from './context.ts';
 import { displayText } from './output.ts';
@@ -21,6 +22,7 @@ const COMMANDS = {
   run: runCommand,
   status,
   diff,
+  undo,
   export: exportCommand,
   import: importCommand,
   lock,

@@ -4,6 +4,7 @@
  */
 import type { Change } from '../overlay/changes.ts';
 import type { Usage } from '../overlay/overlay.ts';
+import type { Undone } from '../overlay/undo.ts';
 import type { Server } from './server.ts';
 
 /** What is asked about. Before the filesystem is mounted there is no server. */
@@ -11,6 +12,8 @@ export interface Subject {
   overlay: { changes(): Iterable<Change>; usage(): Usage };
   /** What is broken in the lowers, one line each. */
   problems?: () => string[];
+  /** Takes paths back to the lowers, and tells the kernel. */
+  undo?: (paths: string[]) => Undone[];
   server?: Pick<Server, 'requests' | 'taint' | 'mutations'>;
   /** Replies that the kernel did not accept. */
   refused?: () => number;
@@ -91,6 +94,16 @@ export class Control {
     return { changes, done, listing: id };
   }
 
+  /** @throws FsError it cannot be done, and nothing was. */
+  undo(paths: string[]): Pick<Undone, 'path' | 'what'>[] {
+    const { undo } = this.#subject;
+    if (undo === undefined)
+      throw new Error('the kernel cannot be told of an undo here (--transport=fuse-native)');
+    const undone = undo(paths);
+    this.#counted = undefined;
+    return undone.map(({ path, what }) => ({ path, what }));
+  }
+
   #begin(): number {
     const [oldest] = this.#listings.keys();
     if (oldest !== undefined && this.#listings.size >= LISTINGS_MAX) this.#listings.delete(oldest);
@@ -114,7 +127,15 @@ type Handler = (control: Control, args: unknown) => unknown;
 const HANDLERS: ReadonlyMap<string, Handler> = new Map<string, Handler>([
   ['status', (control) => control.status()],
   ['diff', (control, args) => control.diff(numberOf(args, 'from'), numberOf(args, 'listing'))],
+  ['undo', (control, args) => control.undo(pathsOf(args))],
 ]);
+
+/** Paths among the arguments. */
+function pathsOf(args: unknown): string[] {
+  const paths: unknown =
+    typeof args === 'object' && args !== null ? Reflect.get(args, 'paths') : [];
+  return Array.isArray(paths) ? paths.filter((path) => typeof path === 'string') : [];
+}
 
 /** A count among the arguments; 0 when it is not there. */
 function numberOf(args: unknown, key: string): number {

@@ -20,6 +20,8 @@ import type { Assembled } from './assemble.ts';
 import { Control, NEARLY_FULL, nearlyFull } from './control.ts';
 import type { Subject } from './control.ts';
 import { MAX_WRITE } from './negotiate.ts';
+import type { Undone } from '../overlay/undo.ts';
+import { Notifier } from './notify.ts';
 import { Server } from './server.ts';
 
 /** What a lower is made of, out of open directories. */
@@ -157,6 +159,12 @@ class Worker {
       onInterval: { requests: LOOK_INTERVAL, look: () => this.#look() },
     });
     this.#subject.server = server;
+    const notifier = new Notifier(channel);
+    this.#subject.undo = (paths) => {
+      const undone = this.#overlay.undo(paths);
+      for (const each of undone) this.#announce(notifier, each);
+      return undone;
+    };
     const statistics = new BigUint64Array(channel.statistics);
     this.#subject.refused = () => Number(statistics[STATISTICS.REFUSED] ?? 0n);
     const end = server.run();
@@ -166,6 +174,15 @@ class Worker {
     this.#overlay.close();
     this.#post({ type: 'ended' });
     this.#port.close();
+  }
+
+  /** Has the kernel look again at what was changed without its asking. */
+  #announce(notifier: Notifier, { parent, child, name }: Undone): void {
+    if (parent === 0) return;
+    const results = [notifier.entry(parent, name), notifier.inode(parent, false)];
+    // What is still open has a link less.
+    if (child !== 0) results.push(notifier.inode(child, true));
+    if (results.some((result) => result < 0)) this.#log('the kernel could not be told of an undo');
   }
 
   /** Takes up what the main thread has asked while the event loop stood still. */

@@ -202,6 +202,12 @@ export class MemoryUpper implements UpperLayer<MemoryNode> {
     } else if (isKnown) this.#used -= this.nameBytes(name);
   }
 
+  uncover(dir: MemoryNode, name: Name): void {
+    const directory = directoryOf(dir);
+    if (directory.entries.has(name)) this.#used -= this.nameBytes(name);
+    directory.uncover(name);
+  }
+
   attr(node: MemoryNode, attr: Attr): void {
     attr.ino = node.ino;
     attr.mode = node.mode;

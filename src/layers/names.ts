@@ -71,6 +71,13 @@ export class Names<Node extends object> {
     return false;
   }
 
+  /** Forgets a name altogether, its whiteout too. */
+  uncover(name: Name): void {
+    const before = this.entries.get(name);
+    if (before !== undefined) this.#drop(before);
+    this.entries.delete(name);
+  }
+
   /** Marks an entry as gone, for readers that are under way, and forgets it when that pays. */
   #drop(entry: NameEntry<Node>): void {
     entry.gone = true;

@@ -195,6 +195,10 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
     this.#publisher.remove(dir, name, covers);
   }
 
+  uncover(dir: HostNode, name: Name): void {
+    this.#publisher.uncover(dir, name);
+  }
+
   attr(node: HostNode, attr: Attr): void {
     if (node.planned === undefined) fillAttr(attr, this.#host.stat(node), 0);
     else Object.assign(attr, node.planned);

@@ -92,6 +92,16 @@ export class Publisher {
     names.remove(name, covers);
   }
 
+  /** As `UpperLayer.uncover`. */
+  uncover(dir: HostNode, name: Name): void {
+    const names = this.#tree.names(dir);
+    const entry = names.entries.get(name);
+    if (entry === undefined) return;
+    if (entry.node !== undefined) this.#takeOut(dir, name, entry.node, false);
+    else this.#host.discard(this.#host.directory(dir), name, false);
+    names.uncover(name);
+  }
+
   #takeOut(dir: HostNode, name: Name, node: HostNode, covers: boolean): void {
     const flags = covers ? RENAME_WHITEOUT : 0;
     const aside = this.#host.workName();

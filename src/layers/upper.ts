@@ -120,6 +120,8 @@ export interface UpperLayer<Node extends object> {
   exchange(dirA: Node, nameA: Name, dirB: Node, nameB: Name): void;
   /** Takes a name out; a whiteout stays if it covers a lower entry. `covers` tells it for names without an entry. */
   remove(dir: Node, name: Name, covers: boolean): void;
+  /** Takes out what the upper has of a name, a whiteout too, so that the lowers' is seen again. */
+  uncover(dir: Node, name: Name): void;
 
   // Attributes.
   attr(node: Node, attr: Attr): void;

@@ -202,7 +202,7 @@ class ChangeWalk<Node extends object> {
 }
 
 /** Whether two stacks of lower nodes are the same place: a node is a place, and places have numbers. */
-function samePlace(a: readonly LowerRef[], b: readonly LowerRef[]): boolean {
+export function samePlace(a: readonly LowerRef[], b: readonly LowerRef[]): boolean {
   const [first] = a;
   const [second] = b;
   if (first === undefined || second === undefined) return first === second;

@@ -40,6 +40,8 @@ import type { Inode } from './inode.ts';
 import { Listing } from './listing.ts';
 import { rename } from './rename.ts';
 import { Tree } from './tree.ts';
+import { undo } from './undo.ts';
+import type { Undone } from './undo.ts';
 import { checkXattrName, removeXattr, setXattr } from './xattr.ts';
 
 const NAME_MAX = 255;
@@ -350,6 +352,11 @@ export class Overlay<Node extends object = object> implements Filesystem {
   /** What the session has changed, sorted by path. */
   changes(): Iterable<Change> {
     return changes(this.#tree, this.#listing);
+  }
+
+  /** Takes paths, as in `Change`, back to what the lowers have; the kernel is to be told. All or none. @throws FsError. */
+  undo(paths: readonly string[]): Undone[] {
+    return undo(this.#tree, paths);
   }
 
   usage(): Usage {

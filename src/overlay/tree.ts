@@ -137,6 +137,11 @@ export class Tree<Node extends object> {
     return entry?.covers ?? isVisible;
   }
 
+  /** The upper node of a lower file with several links, by its number. */
+  raised(linkIno: number): Node | undefined {
+    return this.#links.get(linkIno);
+  }
+
   /** Upper nodes of lower files that have, or had, several names. */
   linked(): Iterable<Node> {
     return this.#links.values();

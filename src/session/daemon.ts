@@ -219,6 +219,8 @@ class Daemon {
       }
       case 'diff':
         return this.#ask('diff', args);
+      case 'undo':
+        return this.#ask('undo', args);
       case 'unmount':
         return this.#unmount();
       default:

@@ -73,6 +73,13 @@ export interface Change {
   modeBefore?: number;
 }
 
+/** What became of a path. */
+export interface Undone {
+  path: ByteString;
+  /** The source's file is there again; nothing is there, as in the source; it was the source's already. */
+  what: 'restored' | 'removed' | 'unchanged';
+}
+
 export interface LockOptions {
   /** Give the base back at once, whoever still holds files. */
   lazy?: boolean;
@@ -157,6 +164,18 @@ export class Session implements AsyncDisposable {
       yield* part.changes.filter(({ path }) => isWithin(path, wanted));
       if (part.done || part.changes.length === 0) return;
     }
+  }
+
+  /**
+   * Takes paths, as in `Change.path`, back to what the source has; all of them or none. What is open goes on as if it had
+   * been removed. A directory comes back with everything in it.
+   *
+   * @throws SessionError the source has something else in the way, or a path is in neither.
+   */
+  async undo(paths: ByteString[]): Promise<Undone[]> {
+    using control = await Control.open(this.folder, ANSWER_MS);
+    this.#flush();
+    return await control.call<Undone[]>('undo', { paths }, DIFF_MS);
   }
 
   /**
