@@ -35,7 +35,10 @@ export function markerOf(deployment: Deployment): VolatileState | undefined {
 
 export function writeMarker(deployment: DeploymentId, state: VolatileState): void {
   const folder = stateFolder(deployment);
-  mkdirSync(folder, { recursive: true, mode: 0o755 });
+  // One by one: of several at once, mkdir(2)'s own reason does not come through.
+  for (const path of [dirname(FOLDER), FOLDER, folder]) {
+    if (!existsSync(path)) mkdirSync(path, { mode: 0o755 });
+  }
   writeFileSync(join(folder, marker(state)), '', { mode: 0o644 });
 }
 

@@ -95,7 +95,8 @@ export class BootedHost {
   /** The path of the sysroot outside. */
   readonly sysroot: string;
   #machine: ChildProcess | undefined;
-  #first = 0;
+  /** Of its first process, outside. */
+  first = 0;
 
   /** Makes a sysroot in `folder` and deploys `tree`; it is not booted yet. */
   constructor(folder: string, tree: string) {
@@ -137,7 +138,7 @@ export class BootedHost {
       });
     });
     this.#machine = machine;
-    this.#first = Number(readFileSync(`/proc/${machine.pid}/task/${machine.pid}/children`, 'utf8'));
+    this.first = Number(readFileSync(`/proc/${machine.pid}/task/${machine.pid}/children`, 'utf8'));
   }
 
   /** Cuts the power. */
@@ -146,7 +147,7 @@ export class BootedHost {
     if (machine === undefined) return;
     this.#machine = undefined;
     const ended = new Promise((resolve) => machine.once('exit', resolve));
-    process.kill(this.#first, 'SIGKILL');
+    process.kill(this.first, 'SIGKILL');
     await ended;
   }
 
@@ -163,7 +164,7 @@ export class BootedHost {
   #run(words: string[], env: Record<string, string>): Ran {
     const { status, stdout, stderr, error } = spawnSync(
       'nsenter',
-      [`--target=${this.#first}`, '--mount', '--pid', '--root', '--wdns=/', '--', ...words],
+      [`--target=${this.first}`, '--mount', '--pid', '--root', '--wdns=/', '--', ...words],
       { encoding: 'utf8', timeout: 60_000, env: { PATH: '/usr/bin:/usr/sbin', ...env } },
     );
     if (error !== undefined) throw error;
@@ -225,6 +226,23 @@ export class BootedHost {
     const found = this.status().find(({ booted }) => booted === true);
     if (found === undefined) throw new Error('status shows no booted deployment');
     return found;
+  }
+
+  /**
+   * Everything that a refused or failed command must leave as it was: mounts, processes, /run, and the sysroot but for what
+   * names the boot entries, which a deployment made and unmade exchanges.
+   */
+  everything(): string {
+    return this.sh(`
+      sed 's/^[0-9]* [0-9]* [^ ]* //; s/shared:[0-9]*//; s/master:[0-9]*//' /proc/self/mountinfo
+      for exe in /proc/[0-9]*/exe; do readlink "$exe" || true; done | grep -v '^/usr/bin' | sort
+      find /run -path /run/outer -prune -o -printf '%p %y %m %s\\n' | sort
+      cd /sysroot
+      find . -path ./ostree/repo -prune -o -path './ostree/boot.*' -prune -o -path './boot/loader*' -prune -o \\
+        -printf '%p %y %m %U %G %l\\n' | sort
+      cat ostree/deploy/*/deploy/*.origin
+      lsattr -d ostree/deploy/*/deploy/*.[0-9]
+      ostree admin status`);
   }
 
   /** Path of the booted deployment on the host. */

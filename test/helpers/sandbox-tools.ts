@@ -47,6 +47,11 @@ export function mountpoints(): string[] {
     .map((line) => line.split(' ')[1]!);
 }
 
+/** /proc/PID/mounts. */
+export function mountsOf(pid: number): string {
+  return readFileSync(`/proc/${pid}/mounts`, 'utf8');
+}
+
 /** Processes of sessions: `ostree-ts-keep` and daemons. */
 export function sessionProcesses(): string[] {
   return readdirSync('/proc')
