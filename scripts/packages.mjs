@@ -111,6 +111,12 @@ export const SYSTEM_PACKAGES = [
     why: 'private mount namespaces',
     purposes: ['test', 'bench'],
   },
+  {
+    name: 'rpm',
+    probe: 'rpmbuild',
+    why: 'packages of another kind, built and installed in a session',
+    purposes: ['test'],
+  },
   { name: 'strace', probe: 'strace', why: 'counts system calls', purposes: ['test', 'bench'] },
   {
     name: 'fuse-overlayfs',

@@ -201,12 +201,12 @@ export class BootedHost {
     return /^ {4}Unlocked: (\w+)$/m.exec(booted)?.[1] ?? 'none';
   }
 
-  /** Checksum of /usr of all deployments as they lie on disk: names, attributes, contents. */
+  /** Checksum of /usr of the first deployment of each commit, as it lies on disk: names, attributes, contents. */
   base(): string {
     const script = `
       cd "$1"/ostree/deploy/${STATEROOT}/deploy
-      find */usr -printf '%p %y %m %U %G %s %T@ %l\\n' | sort
-      find */usr -type f -print0 | sort -z | xargs -0 sha256sum`;
+      find *.0/usr -printf '%p %y %m %U %G %s %T@ %l\\n' | sort
+      find *.0/usr -type f -print0 | sort -z | xargs -0 sha256sum`;
     const output = execFileSync('sh', ['-ec', script, 'base', this.sysroot], {
       maxBuffer: 1 << 28,
     });
@@ -286,8 +286,7 @@ export function smallTree(): string {
   const draft = mkdtempSync(`${tree}.`);
   chmodSync(draft, 0o755);
   mkdirSync(join(draft, 'usr/bin'), { recursive: true });
-  for (const path of programs) cpSync(realpathSync(path), join(draft, 'usr/bin', basename(path)));
-  addLibraries(draft, [...programs, process.execPath]);
+  addPrograms(draft, PROGRAMS);
   symlinkSync('usr/bin', join(draft, 'bin'));
   makeBootable(draft);
   writeFileSync(join(draft, 'usr/bin/suid'), '#!/bin/sh\n', { mode: 0o4755 });
@@ -296,6 +295,13 @@ export function smallTree(): string {
   if (existsSync(tree)) rmSync(draft, { recursive: true });
   else renameSync(draft, tree);
   return tree;
+}
+
+/** Adds to a tree programs of the machine, and what they and Node need. */
+export function addPrograms(tree: string, names: readonly string[]): void {
+  const programs = names.map(whereIs);
+  for (const path of programs) cpSync(realpathSync(path), join(tree, 'usr/bin', basename(path)));
+  addLibraries(tree, [...programs, process.execPath]);
 }
 
 /** Adds to a tree the libraries that these programs of the machine need, where they are looked for. */

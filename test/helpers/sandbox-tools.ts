@@ -6,7 +6,9 @@ import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Session } from '../../src/index.ts';
 
-export { BootedHost, smallTree } from './booted.ts';
+export { addLibraries, addPrograms, BootedHost, makeBootable, smallTree } from './booted.ts';
+export { debianTree, packageFile } from './debian.ts';
+export { buildRpms } from './rpm.ts';
 export { sleep };
 
 // Not the assertions themselves: the compiler wants those to be named in the file that uses them.
