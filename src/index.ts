@@ -5,6 +5,8 @@ export { importImage } from './oci/import.ts';
 export type { ImportOptions, ImportResult } from './oci/import.ts';
 export { formatEntry, openRepository, RepositoryReader } from './ostree/reader.ts';
 export type { ListOptions, TreeEntry, Xattr } from './ostree/reader.ts';
+export { ConflictError } from './session/apply.ts';
+export type { ApplyOptions, ApplyResult } from './session/apply.ts';
 export { exportWarnings } from './session/export.ts';
 export type { ExportFormat, ExportOptions, ExportResult } from './session/export.ts';
 export { doctor } from './session/doctor.ts';

@@ -14,6 +14,8 @@ import {
   UsageError,
 } from '../src/index.ts';
 import type {
+  ApplyOptions,
+  ApplyResult,
   Change,
   DeploymentStatus,
   ExportOptions,
@@ -106,6 +108,11 @@ class Pretended implements AnySession {
   async undo(paths: string[]): Promise<Undone[]> {
     this.asked = paths;
     return paths.map((path) => ({ path, what: 'restored' }));
+  }
+
+  async apply(options: ApplyOptions): Promise<ApplyResult> {
+    this.asked = options;
+    return { applied: 2, unchanged: 1, conflicts: ['/x'] };
   }
 
   async export(options: ExportOptions): Promise<ExportResult> {
@@ -469,6 +476,22 @@ test('undo names the session when there are several, and paths from its root', a
   t.deepEqual(JSON.parse(json.out[0] ?? ''), { path: '/x', what: 'restored' });
 });
 
+test('apply says what it did, and who has won', async (t) => {
+  const session = new Pretended(STATUS);
+  const { code, out, err } = await typed(['apply', 'x.tar', '--theirs'], { sessions: [session] });
+  t.is(code, 0);
+  t.like(session.asked, { file: 'x.tar', prefer: 'theirs' });
+  t.deepEqual(out, ['2 paths applied, 1 so already']);
+  t.deepEqual(err, ['ostree-ts: warning: /x is changed on both sides: theirs wins']);
+  const json = await typed(['apply', 'x.tar', '--json'], { sessions: [session] });
+  t.deepEqual(JSON.parse(json.out[0] ?? ''), {
+    applied: 2,
+    unchanged: 1,
+    conflicts: [{ path: '/x' }],
+  });
+});
+
+test('', misused, ['apply', 'x', '--ours', '--theirs'], /cannot be used with/);
 test('', misused, ['undo'], /missing required argument/);
 
 test('export says what it wrote, and warns of what it could not', async (t) => {

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { SessionError, UsageError } from '../errors.ts';
 import type { BusyError, Holder } from '../index.ts';
+import { apply } from './commands/apply.ts';
 import { cat } from './commands/cat.ts';
 import { diff } from './commands/diff.ts';
 import { doctor } from './commands/doctor.ts';
@@ -23,6 +24,7 @@ const COMMANDS = {
   status,
   diff,
   undo,
+  apply,
   export: exportCommand,
   import: importCommand,
   lock,

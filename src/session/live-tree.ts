@@ -36,14 +36,14 @@ export interface LiveFile {
 }
 
 export class LiveTree implements Disposable {
-  /** The mount's root. */
-  readonly #root: number;
+  /** The mount's root; a descriptor. */
+  readonly root: number;
   /** The directory that was last asked about, since questions come in order. */
   #parent: { path: ByteString; fd: number } | undefined;
   readonly #stat: Float64Array = new Float64Array(STAT_FIELDS);
 
   private constructor(root: number) {
-    this.#root = root;
+    this.root = root;
   }
 
   /**
@@ -107,7 +107,7 @@ export class LiveTree implements Disposable {
 
   /** Names in a directory, sorted by their bytes. */
   names(path: ByteString): ByteString[] {
-    const fd = check(native.openBeneath(this.#root, path.slice(1) || '.', O_RDONLY_DIRECTORY, 0));
+    const fd = check(native.openBeneath(this.root, path.slice(1) || '.', O_RDONLY_DIRECTORY, 0));
     try {
       const listing = native.listDirectory(fd);
       if (typeof listing === 'number') return textOf(listing) as never;
@@ -157,12 +157,12 @@ export class LiveTree implements Disposable {
 
   /** The directory that a path is in, open, and its name there; '' for the root itself. */
   #place(path: ByteString): { fd: number; name: ByteString } {
-    if (path === '/') return { fd: this.#root, name: '' };
+    if (path === '/') return { fd: this.root, name: '' };
     const slash = path.lastIndexOf('/');
     const parent = path.slice(0, slash);
     if (this.#parent?.path !== parent) {
       this.#close();
-      const fd = check(native.openBeneath(this.#root, parent.slice(1) || '.', O_PATH_DIRECTORY, 0));
+      const fd = check(native.openBeneath(this.root, parent.slice(1) || '.', O_PATH_DIRECTORY, 0));
       this.#parent = { path: parent, fd };
     }
     return { fd: this.#parent.fd, name: path.slice(slash + 1) };
@@ -175,7 +175,7 @@ export class LiveTree implements Disposable {
 
   [Symbol.dispose](): void {
     this.#close();
-    native.close(this.#root);
+    native.close(this.root);
   }
 }
 

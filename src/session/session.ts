@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { SessionError } from '../errors.ts';
 import { type ByteString, native } from '../native.ts';
 import type { UnlockedState } from '../ostree/deployment-state.ts';
+import { applyFile, type ApplyOptions, type ApplyResult } from './apply.ts';
 import { shown } from './checks.ts';
 import { Control } from './control.ts';
 import { refuseHotfix, settle } from './deployment-lock.ts';
@@ -252,16 +253,31 @@ export class Session implements AsyncDisposable {
    */
   async export(options: ExportOptions): Promise<ExportResult> {
     checkExport(options);
+    await using awake = await this.#wake();
+    void awake;
+    using tree = await this.#openTree();
+    return await exportTree(tree, () => this.diff(), options);
+  }
+
+  /**
+   * Replays a layer or tar on the session.
+   *
+   * @throws ConflictError both sides have changed something, and neither is preferred; nothing was done.
+   * @throws SessionError the file is refused, or cannot be applied; nothing was done.
+   */
+  async apply(options: ApplyOptions): Promise<ApplyResult> {
+    using tree = await this.#openTree();
+    return await applyFile(tree, this.diff(), options);
+  }
+
+  async #openTree(): Promise<LiveTree> {
     const record = this.#record;
     if (record === undefined) {
       throw new SessionError(`the record of session ${this.name} is damaged`);
     }
-    await using awake = await this.#wake();
-    void awake;
     // Its mount answers when the daemon does.
     (await Control.open(this.folder, ANSWER_MS))[Symbol.dispose]();
-    using tree = LiveTree.open(record, readState(this.folder));
-    return await exportTree(tree, () => this.diff(), options);
+    return LiveTree.open(record, readState(this.folder));
   }
 
   /**

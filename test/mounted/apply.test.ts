@@ -1,0 +1,157 @@
+/** What one session exported is replayed on another. */
+import test from 'ava';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { ConflictError } from '../../src/index.ts';
+import { tarEntry, type TarInput, writeTar } from '../../src/oci/tar.ts';
+import { compareTrees } from '../helpers/compare.ts';
+import { mounted, type Mounted } from '../helpers/mounted.ts';
+import { file, link, symlink, type Tree } from '../helpers/trees.ts';
+
+const LOWER: Tree = {
+  'd/a': 'a\n',
+  'd/b': file('b\n', { mode: 0o640 }),
+  'd/sub/c': 'c\n',
+  'gone/x': 'x\n',
+  'emptied/old': 'old\n',
+  'was-file': 'file\n',
+  'was-dir/inside': 'inside\n',
+  link: symlink('d'),
+  one: 'one\n',
+  two: link('one'),
+};
+
+const CHANGES = [
+  'open 0 d/a O_WRONLY|O_TRUNC',
+  'pwrite 0 0 =changed',
+  'close 0',
+  'chmod d/sub 0711',
+  'unlink gone/x',
+  'rmdir gone',
+  'unlink emptied/old',
+  'open 0 emptied/new O_CREAT|O_WRONLY 0600',
+  'close 0',
+  'unlink was-file',
+  'mkdir was-file 0750',
+  'open 0 was-file/inside O_CREAT|O_WRONLY 0600',
+  'close 0',
+  'unlink was-dir/inside',
+  'rmdir was-dir',
+  'symlink nowhere was-dir',
+  'open 0 new O_CREAT|O_WRONLY 04755',
+  'pwrite 0 0 =new',
+  'setxattr new user.x =value',
+  'close 0',
+  'link new d/new-too',
+  'link one three',
+  'mknod fifo S_IFIFO|0600 0 0',
+  'chown d/b 7 8',
+];
+
+async function list(m: Mounted): Promise<string[]> {
+  const found: string[] = [];
+  for await (const { kind, path } of m.session.diff()) found.push(`${kind} ${path}`);
+  return found;
+}
+
+async function tar(path: string, entries: TarInput[]): Promise<string> {
+  const parts: Uint8Array[] = [];
+  for await (const part of writeTar(entries)) parts.push(part);
+  writeFileSync(path, Buffer.concat(parts));
+  return path;
+}
+
+test('a layer of one session makes another, and one on a newer base, the same', async (t) => {
+  await using a = await mounted({ lower: LOWER });
+  await a.hand().must(CHANGES);
+  const layer = join(a.folder, 'layer');
+  const { digest } = await a.session.export({ format: 'oci-layer', output: layer });
+  await using b = await mounted({ lower: LOWER });
+  const result = await b.session.apply({ file: layer });
+  t.deepEqual(result.conflicts, []);
+  t.deepEqual(await list(b), await list(a));
+  t.deepEqual(await compareTrees(a.hand(), '.', b.hand(), '.'), []);
+  const again = await b.session.export({ format: 'oci-layer', output: join(b.folder, 'layer') });
+  t.is(again.digest, digest);
+  t.is((await b.session.apply({ file: layer })).applied, 0);
+  await using newer = await mounted({ lower: { ...LOWER, 'd/newer': 'n', 'also/new': 'n' } });
+  await newer.session.apply({ file: layer });
+  t.deepEqual(await list(newer), await list(a));
+});
+
+test('what both sides have changed is told, and nothing is done unless a side is preferred', async (t) => {
+  await using a = await mounted({ lower: LOWER });
+  await a.hand().must(CHANGES);
+  const layer = join(a.folder, 'layer');
+  await a.session.export({ format: 'oci-layer', output: layer });
+  await using b = await mounted({ lower: LOWER });
+  await b
+    .hand()
+    .must([
+      'open 0 d/a O_WRONLY|O_TRUNC',
+      'pwrite 0 0 =mine',
+      'close 0',
+      'open 0 gone/mine O_CREAT|O_WRONLY 0600',
+      'close 0',
+      'chmod was-dir/inside 0600',
+      'chown d/b 7 8',
+    ]);
+  const before = await list(b);
+  const error = await t.throwsAsync(b.session.apply({ file: layer }), {
+    instanceOf: ConflictError,
+  });
+  t.deepEqual(error.conflicts, ['/d/a', '/gone', '/was-dir']);
+  t.deepEqual(await list(b), before);
+  const ours = await b.session.apply({ file: layer, prefer: 'ours' });
+  t.deepEqual(ours.conflicts, ['/d/a', '/gone', '/was-dir']);
+  t.is(readFileSync(join(b.mountpoint, 'd/a'), 'utf8'), 'mine');
+  t.deepEqual(readdirSync(join(b.mountpoint, 'gone')).sort(), ['mine', 'x']);
+  t.is(readFileSync(join(b.mountpoint, 'new'), 'utf8'), 'new');
+  await b.session.apply({ file: layer, prefer: 'theirs' });
+  t.deepEqual(await list(b), await list(a));
+});
+
+function plain(name: string): TarInput {
+  return { entry: tarEntry('file', name) };
+}
+
+test('hostile entries are refused by name, and nothing is done', async (t) => {
+  await using m = await mounted({ lower: LOWER });
+  const path = join(m.folder, 'x.tar');
+  const refuses = async (entries: TarInput[], message: RegExp) => {
+    await t.throwsAsync(m.session.apply({ file: await tar(path, entries) }), { message });
+    t.deepEqual(await list(m), []);
+  };
+  const good = { entry: tarEntry('file', 'good') };
+  await refuses([good, plain('/etc/x')], /'\/etc\/x', which is absolute/);
+  await refuses([good, plain('a/../../x')], /'a\/\.\.\/\.\.\/x', which leads upwards/);
+  await refuses([good, good], /good is in the file twice/);
+  await refuses(
+    [good, { entry: tarEntry('symlink', 's', { target: '/etc' }) }, plain('s/passwd')],
+    /\/s\/passwd lies below \/s, which is no directory in the file/,
+  );
+  await refuses(
+    [good, { entry: tarEntry('link', 'l', { target: '../../etc/shadow' }) }],
+    /which leads upwards/,
+  );
+  await refuses([{ entry: tarEntry('link', 'l', { target: 'd/a' }) }], /is no file in the file/);
+  await refuses([good, plain('link/inside')], /cannot be applied, and nothing was done: ELOOP/);
+  await refuses([good, plain('.wh...')], /removes nothing that can be named/);
+  writeFileSync(path, readFileSync(path).subarray(0, 700));
+  await t.throwsAsync(m.session.apply({ file: path }), { message: /it is truncated/ });
+  await t.throwsAsync(m.session.apply({ file: '/none' }), { message: /cannot be read: ENOENT/ });
+  t.deepEqual(await list(m), []);
+});
+
+test('a file that does not fit changes nothing', async (t) => {
+  await using m = await mounted({ lower: LOWER, options: { size: '2M', upper: 'memory' } });
+  const entries = Array.from({ length: 8 }, (_, i) => ({
+    entry: tarEntry('file', `d/${i}`, { size: 1 << 19 }),
+    data: [Buffer.alloc(1 << 19, i + 1)],
+  }));
+  const before = await m.hand().do('stat .');
+  const path = await tar(join(m.folder, 'x.tar'), entries);
+  await t.throwsAsync(m.session.apply({ file: path }), { message: /nothing was done: ENOSPC/ });
+  t.deepEqual(await list(m), []);
+  t.is((await m.hand().do('stat .')).replace(/ctime\S+/, ''), before.replace(/ctime\S+/, ''));
+});
