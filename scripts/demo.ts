@@ -21,7 +21,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const MAIN = fileURLToPath(new URL('../src/cli/main.js', import.meta.url));
+const MAIN = fileURLToPath(new URL('../bundle/cli/main.js', import.meta.url));
 
 /** Runs `ostree-ts`, shows what was typed and what came back. @throws Error it failed. */
 function type(...args: string[]): void {

@@ -52,7 +52,7 @@ export async function setUp(purpose) {
     installSystemPackages(purpose);
     installDependencies();
     buildNative();
-    compile();
+    await compile();
   } finally {
     release();
   }
@@ -67,14 +67,25 @@ export async function setUp(purpose) {
 async function exclusive() {
   const path = `\0ostree-ts-setup-${createHash('sha256').update(ROOT).digest('hex').slice(0, 16)}`;
   for (let told = false; ; told = true) {
-    const server = createServer();
+    /** @type {import('node:net').Socket[]} */
+    const waiting = [];
+    const server = createServer((socket) => {
+      // One that gives up is no matter.
+      socket.on('error', () => {});
+      waiting.push(socket);
+    });
     const taken = await new Promise((resolve, reject) => {
       server.once('error', (error) =>
         'code' in error && error.code === 'EADDRINUSE' ? resolve(true) : reject(error),
       );
       server.listen(path, () => resolve(false));
     });
-    if (!taken) return () => server.close();
+    if (!taken) {
+      return () => {
+        server.close();
+        for (const socket of waiting) socket.destroy();
+      };
+    }
     if (!told) say('waiting for another setup of this checkout');
     // The connection ends when its owner does.
     await new Promise((resolve) =>
@@ -188,7 +199,7 @@ export function findHeaders() {
  * Compiles src/, test/ and scripts/ into build/. Files that come out as they were are not touched, since a test run or a
  * session may be using them, and those whose source is gone are removed.
  */
-function compile() {
+async function compile() {
   // Beside build/, so that source maps point to the same places.
   const next = join(ROOT, '.build-next');
   rmSync(next, { recursive: true, force: true });
@@ -196,10 +207,42 @@ function compile() {
     const tsc = join(ROOT, 'node_modules/typescript/bin/tsc');
     run(process.execPath, [tsc, '-p', '.', '--outDir', next]);
     for (const folder of ['src', 'test', 'scripts']) replaceChanged(folder, next);
-    chmodSync(join(ROOT, 'build/src/cli/main.js'), 0o755);
+    await bundle(join(next, 'bundle'));
+    replaceChanged('bundle', next);
+    for (const folder of ['src', 'bundle'])
+      chmodSync(join(ROOT, `build/${folder}/cli/main.js`), 0o755);
   } finally {
     rmSync(next, { recursive: true, force: true });
   }
+}
+
+/** What is started as a program or a thread of its own. */
+const ENTRIES = ['cli/main', 'session/daemon', 'fuse/worker', 'layers/inflate-thread'];
+
+/**
+ * Makes one file of each program, in the folders that its source is in: to load fifty modules takes longer than to start
+ * Node. What a module finds beside itself it must name as `../FOLDER/FILE`, which leads to the same from the bundle.
+ *
+ * @param {string} outdir
+ */
+async function bundle(outdir) {
+  // Installed by the set-up itself.
+  const esbuild = await import('esbuild');
+  esbuild.buildSync({
+    entryPoints: ENTRIES.map((name) => join(ROOT, `build/src/${name}.js`)),
+    outbase: join(ROOT, 'build/src'),
+    outdir,
+    bundle: true,
+    platform: 'node',
+    format: 'esm',
+    target: 'node20',
+    sourcemap: true,
+    logLevel: 'warning',
+    // For dependencies that are no ES modules.
+    banner: {
+      js: "import { createRequire as requireFor } from 'node:module'; const require = requireFor(import.meta.url);",
+    },
+  });
 }
 
 /**

@@ -106,6 +106,7 @@ test('the package holds what runs, and nothing else', (t) => {
     /^(README|ARCHITECTURE|CHANGELOG)\.md$/,
     /^(LICENSE|package\.json)$/,
     /^build\/src\/[a-z/-]+\.(js|d\.ts)$/,
+    /^build\/bundle\/[a-z/-]+\.js$/,
     /^native\/([a-z]+\.(cc|h)|binding\.gyp)$/,
     /^prebuilds\/linux-(x64|arm64)\/(ostree_ts\.node|keeper|runner)$/,
   ];
@@ -119,9 +120,10 @@ test('the package holds what runs, and nothing else', (t) => {
     'LICENSE',
     'build/src/index.js',
     'build/src/index.d.ts',
-    'build/src/cli/main.js',
-    'build/src/session/daemon.js',
-    'build/src/fuse/worker.js',
+    'build/bundle/cli/main.js',
+    'build/bundle/session/daemon.js',
+    'build/bundle/fuse/worker.js',
+    'build/bundle/layers/inflate-thread.js',
     'prebuilds/linux-x64/ostree_ts.node',
     'prebuilds/linux-x64/keeper',
     'prebuilds/linux-x64/runner',
@@ -132,7 +134,7 @@ test('the package holds what runs, and nothing else', (t) => {
     t.true(paths.includes(path), path);
   }
   const sources = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' });
-  for (const path of paths.filter((one) => one.startsWith('build/'))) {
+  for (const path of paths.filter((one) => one.startsWith('build/src/'))) {
     const source = path.replace(/^build\/src\//, '').replace(/(\.d\.ts|\.js)$/, '.ts');
     t.true(sources.includes(source), `${path} comes from a source`);
   }
@@ -142,6 +144,20 @@ test('the package holds what runs, and nothing else', (t) => {
 test('fuse-native, which is optional, is not installed with it', (t) => {
   t.false(exists(join(PROJECT, 'node_modules/fuse-native/package.json')));
   t.true(exists(join(PROJECT, 'node_modules/commander/package.json')));
+});
+
+test('what a module finds beside itself is named such that a bundle finds it, too', (t) => {
+  const sources = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' });
+  const named = sources
+    .filter((path) => path.endsWith('.ts'))
+    .map((path) => readFileSync(join(ROOT, 'src', path), 'utf8'))
+    .flatMap((text) => [...text.matchAll(/new URL\('([^']*)', import\.meta\.url\)/g)])
+    .map(([, name = '']) => name);
+  t.true(named.length > 0);
+  t.deepEqual(
+    named.filter((name) => !name.startsWith('../')),
+    [],
+  );
 });
 
 test('keepers and runners can be executed', (t) => {
@@ -252,7 +268,7 @@ test('without an addon that fits, one line says what is missing, and a local bui
   const copy = join(PROJECT, 'node_modules/without');
   cpSync(PACKAGE, copy, { recursive: true });
   rmSync(join(copy, 'prebuilds'), { recursive: true });
-  const main = join(copy, 'build/src/cli/main.js');
+  const main = join(copy, 'build/bundle/cli/main.js');
   const refused = await run(process.execPath, [main, 'status']);
   t.is(refused.code, 1);
   t.is(refused.out, '');

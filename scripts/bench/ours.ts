@@ -7,7 +7,7 @@ import { findSession, unlock, type UnlockOptions } from '../../src/index.ts';
 import { newFolder, type Peer, type Place } from './peers.ts';
 import { NO_USAGE, run, usageOf } from './process.ts';
 
-const PROGRAM = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
+const PROGRAM = fileURLToPath(new URL('../../bundle/cli/main.js', import.meta.url));
 
 /** The modes, by the name that stands beside each figure. The first is the default of the command. */
 export const MODES: readonly Peer[] = [
@@ -97,6 +97,32 @@ export const FIRST_CHECKOUT: Peer = {
     });
   },
 };
+
+/** A command in a session of its own, and the start of Node itself, which is most of it. */
+export const RUN: Peer = command('run', (lower) => [
+  process.execPath,
+  PROGRAM,
+  'run',
+  lower,
+  '--',
+  'true',
+]);
+export const NODE: Peer = command('node -e 0', () => [process.execPath, '-e', '0']);
+
+function command(name: string, begin: (lower: string) => string[]): Peer {
+  return {
+    name,
+    missing: () => undefined,
+    open: (lower, folder) =>
+      Promise.resolve({
+        root: lower,
+        begin: begin(lower),
+        scratch: () => newFolder(folder),
+        usage: () => NO_USAGE,
+        [Symbol.asyncDispose]: () => Promise.resolve(),
+      }),
+  };
+}
 
 export function missingOstree(): string | undefined {
   return spawnSync('ostree', ['--version'], { stdio: 'ignore' }).status === 0

@@ -5,7 +5,7 @@
 import { cpSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Inputs } from './inputs.ts';
-import { COMMIT, DIRECTORY, FIRST_CHECKOUT, FIRST_OURS } from './ours.ts';
+import { COMMIT, DIRECTORY, FIRST_CHECKOUT, FIRST_OURS, NODE, RUN } from './ours.ts';
 import type { Peer, Place } from './peers.ts';
 import { CannotDo } from './process.ts';
 
@@ -46,6 +46,8 @@ export interface Group {
 }
 
 const MIB = 2 ** 20;
+/** Of one short command, in each round. */
+const RUNS = 5;
 
 export const GROUPS: readonly Group[] = [
   {
@@ -241,6 +243,17 @@ export const GROUPS: readonly Group[] = [
   first('first-1k', 1_000, {}),
   first('first-30k', 30_000, { '-': 0.1 }),
   first('first-100k', 100_000, {}),
+  {
+    name: 'run',
+    // Of the 250 ms that it may take where Node starts in 50.
+    rows: [row('run', "'ostree-ts run -- true', by the time that Node takes to start", { '-': 5 })],
+    among: { modes: [RUN], peers: [NODE] },
+    async run({ place, timed }) {
+      for (let time = 0; time < RUNS; time++) {
+        await timed('run', '-', 'run', '-', '/', ...(place.begin ?? []));
+      }
+    },
+  },
 ];
 
 /** From nothing to the first file of a commit; the same for commits of every size. */

@@ -65,7 +65,9 @@ export class Inflater {
     const loaded = new SharedArrayBuffer(4);
     this.#loaded = new Int32Array(loaded);
     const workerData: InflaterData = { wakeFd, loaded };
-    this.#worker = new Worker(new URL('inflate-thread.js', import.meta.url), { workerData });
+    this.#worker = new Worker(new URL('../layers/inflate-thread.js', import.meta.url), {
+      workerData,
+    });
     this.#worker.unref();
   }
 

@@ -141,7 +141,7 @@ function keeperArguments(
     readonly: false,
     ...(secluded?.ids !== undefined && { ids: secluded.ids }),
     isolated: process.getuid?.() === 0 && options.transport !== 'fuse-native',
-    worker: new URL('../fuse/worker.js', import.meta.url).href,
+    worker: new URL('../../bundle/fuse/worker.js', import.meta.url).href,
     ...(options.transport === 'fuse-native' && {
       libfuse: {
         mountpoint: shown(record.mountpoint),
@@ -162,7 +162,7 @@ function keeperArguments(
     ...(options.dev === false ? ['--nodev'] : []),
     '--',
     process.execPath,
-    fileURLToPath(new URL('daemon.js', import.meta.url)),
+    fileURLToPath(new URL('../../bundle/session/daemon.js', import.meta.url)),
     JSON.stringify(daemon),
   ];
 }

@@ -125,7 +125,7 @@ export function run(
 }
 
 /** The command, as a program and its first arguments. */
-export const PROGRAM: readonly string[] = ['/run/node', '/run/package/build/src/cli/main.js'];
+export const PROGRAM: readonly string[] = ['/run/node', '/run/package/build/bundle/cli/main.js'];
 
 /** Runs the command to its end. */
 export function ostreeTs(
