@@ -238,6 +238,8 @@ async function bundle(outdir) {
     target: 'node20',
     sourcemap: true,
     logLevel: 'warning',
+    // Loaded only by those who need them.
+    external: ['@hpcc-js/wasm-zstd', 'fzstd'],
     // For dependencies that are no ES modules.
     banner: {
       js: "import { createRequire as requireFor } from 'node:module'; const require = requireFor(import.meta.url);",
