@@ -16,7 +16,8 @@ export function apply(context: Context): Command {
     .summary('replay an exported layer or tar on a session')
     .description(
       'Makes, changes and removes in a session what a layer or tar says, all of it or nothing. Where the session has ' +
-        'changed the same path to something else, nothing is done, unless one side is to win.',
+        'changed the same path to something else, nothing is done, unless one side is to win. A layer does not say what it ' +
+        'was made from: over a newer source, what that source has changed is not seen as a conflict.',
     )
     .argument('<FILE>', 'what export --format=oci-layer or tar has written, compressed or not')
     .option(
