@@ -26,4 +26,5 @@ export { CommandError, run } from './session/run.ts';
 export type { RunOptions } from './session/run.ts';
 export { Session } from './session/session.ts';
 export type { Change, LockOptions, SessionStatus, Undone } from './session/session.ts';
+export type { OperationRate, SessionStatistics } from './session/statistics.ts';
 export type { Health } from './session/status.ts';

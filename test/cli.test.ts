@@ -22,6 +22,7 @@ import type {
   ExportResult,
   Finding,
   LockResult,
+  SessionStatistics,
   SessionStatus,
   Undone,
   UnlockOptions,
@@ -44,6 +45,23 @@ const STATUS: SessionStatus = {
   problems: [],
   log: [],
   requests: { LOOKUP: 7, GETATTR: 9 },
+};
+
+const STATISTICS: SessionStatistics = {
+  seconds: 1,
+  perSecond: 16,
+  operations: {
+    LOOKUP: { requests: 7, perSecond: 7, meanUs: 12.3, p50Us: 11.3, p90Us: 22.6, p99Us: 362 },
+    GETATTR: { requests: 9, perSecond: 9, meanUs: 5, p50Us: 5.8, p90Us: 5.8, p99Us: 5.8 },
+    FORGET: { requests: 1, perSecond: 0 },
+  },
+  inodes: 140,
+  nodes: 3,
+  used: 1536,
+  limit: 2 ** 31,
+  bytesWritten: 2048,
+  bytesCopied: 0,
+  daemonBytes: 2 ** 25,
 };
 
 const CHANGES: Change[] = [
@@ -98,6 +116,10 @@ class Pretended implements AnySession {
 
   async status(): Promise<SessionStatus> {
     return this.#status;
+  }
+
+  async statistics(): Promise<SessionStatistics> {
+    return STATISTICS;
   }
 
   async *diff(options: { paths?: string[] } = {}): AsyncIterableIterator<Change> {
@@ -216,9 +238,19 @@ test('status says what is wrong, with the end of the log', async (t) => {
   t.deepEqual(out.slice(2), ['', 'usr:', '  the daemon is gone', '  log: killed [2J']);
 });
 
-test('status --stats lists requests, the most frequent first', async (t) => {
+test('status --stats tells how busy a session is, the most frequent operation first', async (t) => {
   const { out } = await typed(['status', '--stats']);
-  t.deepEqual(out.slice(2), ['', 'usr:', '  GETATTR  9', '  LOOKUP   7']);
+  t.deepEqual(out.slice(2), [
+    '',
+    'usr:',
+    '  16 requests a second; the kernel knows 140 files',
+    '  upper: 3 files, 1.5 KiB; 2.0 KiB written, 0 B copied for it',
+    '  daemon: 32 MiB of memory',
+    '  OPERATION  REQUESTS  A SECOND  MEAN    50 %    90 %    99 %',
+    '  GETATTR    9         9         5.0 us  5.8 us  5.8 us  5.8 us',
+    '  LOOKUP     7         7         12 us   11 us   23 us   362 us',
+    '  FORGET     1         0         -       -       -       -',
+  ]);
 });
 
 test('status --json has the promised keys, and requests only when asked for', async (t) => {
@@ -227,7 +259,7 @@ test('status --json has the promised keys, and requests only when asked for', as
   const { requests: _, ...expected } = STATUS;
   t.deepEqual(JSON.parse(out[0] ?? ''), expected);
   const withStats = await typed(['status', '--json', '--stats']);
-  t.deepEqual(JSON.parse(withStats.out[0] ?? ''), { ...STATUS });
+  t.deepEqual(JSON.parse(withStats.out[0] ?? ''), { ...STATUS, statistics: STATISTICS });
 });
 
 test('status without a session says so, and that is no failure', async (t) => {

@@ -19,7 +19,16 @@ import type { Colour } from './output.ts';
 /** A session, as far as commands need it. */
 export type AnySession = Pick<
   Session,
-  'name' | 'mountpoint' | 'status' | 'diff' | 'export' | 'undo' | 'apply' | 'lock' | 'ended'
+  | 'name'
+  | 'mountpoint'
+  | 'status'
+  | 'statistics'
+  | 'diff'
+  | 'export'
+  | 'undo'
+  | 'apply'
+  | 'lock'
+  | 'ended'
 >;
 
 /** The part of the library that commands call. */

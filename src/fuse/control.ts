@@ -6,6 +6,7 @@ import type { Change } from '../overlay/changes.ts';
 import type { Usage } from '../overlay/overlay.ts';
 import type { Undone } from '../overlay/undo.ts';
 import type { Server } from './server.ts';
+import type { OperationStatistics } from './statistics.ts';
 
 /** What is asked about. Before the filesystem is mounted there is no server. */
 export interface Subject {
@@ -17,6 +18,8 @@ export interface Subject {
   server?: Pick<Server, 'requests' | 'taint' | 'mutations'>;
   /** Replies that the kernel did not accept. */
   refused?: () => number;
+  /** Where requests are timed. */
+  operations?: () => Record<string, OperationStatistics>;
 }
 
 export interface Status extends Usage {
@@ -27,6 +30,11 @@ export interface Status extends Usage {
   /** The first bug met. */
   taint?: string;
   warnings: string[];
+}
+
+export interface Statistics extends Usage {
+  /** Since the start, by name of the operation. */
+  operations: Record<string, OperationStatistics>;
 }
 
 /** Changes told in one answer. */
@@ -66,6 +74,15 @@ export class Control {
     };
     if (server?.taint !== undefined) status.taint = server.taint;
     return status;
+  }
+
+  /** What it takes no looking for: cheap, however large the session is. */
+  statistics(): Statistics {
+    const { overlay, server, operations } = this.#subject;
+    const counted = Object.entries(server?.requests ?? {}).map(
+      ([name, requests]) => [name, { requests }] as const,
+    );
+    return { ...overlay.usage(), operations: operations?.() ?? Object.fromEntries(counted) };
   }
 
   /** Changes there are; counted again only after a request that may have made one, since it takes 2 us for each. */
@@ -126,6 +143,7 @@ type Handler = (control: Control, args: unknown) => unknown;
 
 const HANDLERS: ReadonlyMap<string, Handler> = new Map<string, Handler>([
   ['status', (control) => control.status()],
+  ['statistics', (control) => control.statistics()],
   ['diff', (control, args) => control.diff(numberOf(args, 'from'), numberOf(args, 'listing'))],
   ['undo', (control, args) => control.undo(pathsOf(args))],
 ]);

@@ -23,6 +23,7 @@ import { MAX_WRITE } from './negotiate.ts';
 import type { Undone } from '../overlay/undo.ts';
 import { Notifier } from './notify.ts';
 import { Server } from './server.ts';
+import { operationStatistics } from './statistics.ts';
 
 /** What a lower is made of, out of open directories. */
 export type LowerData =
@@ -167,6 +168,7 @@ class Worker {
     };
     const statistics = new BigUint64Array(channel.statistics);
     this.#subject.refused = () => Number(statistics[STATISTICS.REFUSED] ?? 0n);
+    this.#subject.operations = () => operationStatistics(statistics);
     const end = server.run();
     if (end !== -ENODEV) this.#log(`the device failed: errno ${-end}`);
     channel.close();

@@ -218,9 +218,9 @@ class Daemon {
         return { ...status, isGuarded: this.#isGuarded };
       }
       case 'diff':
-        return this.#ask('diff', args);
+      case 'statistics':
       case 'undo':
-        return this.#ask('undo', args);
+        return this.#ask(call, args);
       case 'unmount':
         return this.#unmount();
       default:

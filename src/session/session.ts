@@ -14,6 +14,7 @@ import { LiveTree, openRoot } from './live-tree.ts';
 import { lock, type LockResult } from './lock.ts';
 import { isAlive } from './processes.ts';
 import { readRecord, readState, type SessionRecord } from './record.ts';
+import { measure, type SessionStatistics } from './statistics.ts';
 import { ANSWER_MS, type Health, inspect, logTail } from './status.ts';
 import { discardFolder } from './upper.ts';
 
@@ -140,6 +141,15 @@ export class Session implements AsyncDisposable {
       log: seen.problems.length === 0 ? [] : logTail(this.folder),
       requests: answer?.requests ?? {},
     };
+  }
+
+  /**
+   * How busy the session is, over so many milliseconds, and what it holds.
+   *
+   * @throws SessionError the daemon is gone, does not answer, or is of a version that does not count.
+   */
+  async statistics(overMs: number = 1000): Promise<SessionStatistics> {
+    return await measure(this.folder, overMs);
   }
 
   /**

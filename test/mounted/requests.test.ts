@@ -325,3 +325,29 @@ for (const [index, [title, { before, script, counts }]] of Object.entries(CASES)
     t.deepEqual(await count(t, hand, script), counts);
   });
 }
+
+test.serial('statistics tell what is served meanwhile, and how long it takes', async (t) => {
+  if (session === undefined) throw new Error('no session');
+  await using hand = session.hand();
+  const before = await requests(session);
+  const state = { isOver: false };
+  const asking = session.session.statistics(500).finally(() => (state.isOver = true));
+  let tried = 0;
+  while (!state.isOver) t.is(await hand.do(`mkdir made${tried++}`), 'ok');
+  const { seconds, perSecond, operations, ...rest } = await asking;
+  const {
+    requests: all = 0,
+    perSecond: rate = 0,
+    p50Us = 0,
+    p99Us = 0,
+  } = operations['MKDIR'] ?? {};
+  const made = all - (before['MKDIR'] ?? 0);
+  t.true(made > 0 && made <= tried, `${made} of ${tried}`);
+  t.true(seconds >= 0.5 && rate > 0 && rate * seconds <= made + 1, `${rate} a second`);
+  t.true(perSecond >= rate);
+  t.true(p50Us > 0 && p99Us >= p50Us, `${p50Us} ${p99Us}`);
+  const status = await session.session.status();
+  t.true(rest.used > 0 && rest.used <= (status.used ?? 0));
+  t.true(rest.nodes >= made && rest.inodes > 0);
+  t.true((rest.daemonBytes ?? 0) > 1e6);
+});

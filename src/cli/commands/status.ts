@@ -1,6 +1,6 @@
 import { Command } from 'commander';
-import type { DeploymentStatus, Health, SessionStatus } from '../../index.ts';
-import type { Context } from '../context.ts';
+import type { DeploymentStatus, Health, SessionStatistics, SessionStatus } from '../../index.ts';
+import type { AnySession, Context } from '../context.ts';
 import type { Colour } from '../output.ts';
 import { displayAge, displayBytes, displayText, table } from '../output.ts';
 
@@ -28,7 +28,10 @@ export function status(context: Context): Command {
         'unlocked. It looks at the mount, not at a record of it.',
     )
     .argument('[SESSION]', 'a name or a mountpoint (default: all of them)')
-    .option('--stats', 'also how many requests of each kind the kernel has made')
+    .option(
+      '--stats',
+      'also how busy it is, over a second: requests, how long they take, what it holds',
+    )
     .option(
       '--sysroot <path>',
       'an OSTree sysroot of which the deployments are listed (default: /)',
@@ -48,22 +51,35 @@ Examples:
       const sessions =
         name === undefined ? await library.listSessions() : [await library.findSession(name)];
       const all = await Promise.all(sessions.map(async (session) => await session.status()));
+      // Of one that does not answer its status says why.
+      const measure = async (session: AnySession) =>
+        stats === true ? await session.statistics().catch(() => undefined) : undefined;
+      const statistics = await Promise.all(sessions.map(measure));
       const deployments = name === undefined ? await library.listDeployments(sysroot) : [];
       if (json === true) {
-        for (const one of all) out(statusJson(one, stats === true));
+        for (const [i, one] of all.entries()) {
+          out(statusJson(one, stats === true, statistics[i]));
+        }
         for (const one of deployments) out(JSON.stringify(one));
         return;
       }
       if (all.length === 0) err('ostree-ts: there is no session');
       else for (const line of overview(context, all)) out(line);
-      for (const one of all) for (const line of details(context, one, stats === true)) out(line);
+      for (const [i, one] of all.entries()) {
+        for (const line of details(context, one, statistics[i])) out(line);
+      }
       if (deployments.length > 0) for (const line of hosts(context, deployments)) out(line);
     });
 }
 
 /** One line for each session. Keys are stable; more may be added. */
-export function statusJson({ requests, ...rest }: SessionStatus, withRequests: boolean): string {
-  return JSON.stringify(withRequests ? { ...rest, requests } : rest);
+export function statusJson(
+  { requests, ...rest }: SessionStatus,
+  withRequests: boolean,
+  statistics?: SessionStatistics,
+): string {
+  if (!withRequests) return JSON.stringify(rest);
+  return JSON.stringify({ ...rest, requests, statistics: statistics ?? null });
 }
 
 function overview({ paint, now }: Context, all: SessionStatus[]): string[] {
@@ -109,16 +125,51 @@ function hosts({ paint }: Context, all: DeploymentStatus[]): string[] {
   ];
 }
 
-/** What is wrong, the end of the log, and with `stats` the requests; nothing when all is well. */
-function details({ paint }: Context, one: SessionStatus, stats: boolean): string[] {
-  const requests = stats ? Object.entries(one.requests).sort(([, a], [, b]) => b - a) : [];
+/** What is wrong, the end of the log, and what was asked for beyond it; nothing when all is well. */
+function details(
+  { paint }: Context,
+  one: SessionStatus,
+  statistics: SessionStatistics | undefined,
+): string[] {
   const hasTrouble = one.problems.length > 0 || one.log.length > 0;
-  if (!hasTrouble && requests.length === 0) return [];
+  if (!hasTrouble && statistics === undefined) return [];
   return [
     '',
     paint('bold', `${displayText(one.name)}:`),
     ...one.problems.map((problem) => `  ${paint(COLOURS[one.health], displayText(problem))}`),
     ...one.log.map((line) => `  ${paint('dim', `log: ${displayText(line)}`)}`),
-    ...table(requests.map(([name, count]) => [`  ${name}`, String(count)])),
+    ...(statistics === undefined ? [] : measured(statistics)),
   ];
+}
+
+/** How busy it is: operations, the most frequent first, with how long they take. */
+function measured(statistics: SessionStatistics): string[] {
+  const { perSecond, inodes, nodes, used, bytesWritten, bytesCopied, daemonBytes } = statistics;
+  const operations = Object.entries(statistics.operations).sort(
+    ([, a], [, b]) => b.requests - a.requests,
+  );
+  return [
+    `  ${perSecond} requests a second; the kernel knows ${inodes} files`,
+    `  upper: ${nodes} files, ${displayBytes(used)}; ${displayBytes(bytesWritten)} written, ${displayBytes(bytesCopied)} copied for it`,
+    ...(daemonBytes === null ? [] : [`  daemon: ${displayBytes(daemonBytes)} of memory`]),
+    ...(operations.length === 0
+      ? []
+      : table([
+          ['  OPERATION', 'REQUESTS', 'A SECOND', 'MEAN', '50 %', '90 %', '99 %'],
+          ...operations.map(([name, one]) => [
+            `  ${name}`,
+            String(one.requests),
+            String(one.perSecond),
+            time(one.meanUs),
+            time(one.p50Us),
+            time(one.p90Us),
+            time(one.p99Us),
+          ]),
+        ])),
+  ];
+}
+
+function time(microseconds: number | undefined): string {
+  if (microseconds === undefined) return '-';
+  return `${microseconds < 10 ? microseconds.toFixed(1) : Math.round(microseconds)} us`;
 }
