@@ -32,6 +32,10 @@ export interface Deployment {
   origin: KeyFile | undefined;
 }
 
+export function isSysroot(path: string): boolean {
+  return statSync(join(path, DEPLOY), { throwIfNoEntry: false })?.isDirectory() === true;
+}
+
 export class Sysroot {
   /** As text: OSTree itself takes no other names. */
   readonly path: string;
@@ -39,7 +43,7 @@ export class Sysroot {
   /** @throws SessionError there is no sysroot at this path. */
   constructor(path: string) {
     this.path = path;
-    if (statSync(join(path, DEPLOY), { throwIfNoEntry: false })?.isDirectory() === true) return;
+    if (isSysroot(path)) return;
     throw new SessionError(
       `${path} is no OSTree sysroot: it has no ${DEPLOY}`,
       'name one: --sysroot=PATH',

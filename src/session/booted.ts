@@ -7,7 +7,7 @@ import { SessionError, UsageError } from '../errors.ts';
 import { hasHotfix, DeploymentFolder, hasHotfixFiles, HOTFIX_NAMES } from './deployment-folder.ts';
 import { recordedState, removeMarkers, writeMarker } from '../ostree/deployment-state.ts';
 import type { UnlockedState } from '../ostree/deployment-state.ts';
-import { type Deployment, Sysroot } from '../ostree/sysroot.ts';
+import { type Deployment, isSysroot, Sysroot } from '../ostree/sysroot.ts';
 import { bytes, type HostPath, shown } from './checks.ts';
 import type { UnlockOptions } from './launcher.ts';
 import { isOf, mountsOr, readMounts } from './mountinfo.ts';
@@ -83,6 +83,12 @@ export class BootedUnlock implements Disposable {
     checkOptions(options);
     checkRoot();
     const path = left?.deployment?.sysroot ?? sysrootOf(options.sysroot);
+    if (options.name !== undefined && options.sysroot === undefined && !isSysroot(path)) {
+      throw new SessionError(
+        `there is no session ${options.name} to be brought back, and this is no OSTree host`,
+        'name a directory: ostree-ts unlock SOURCE [MOUNTPOINT]',
+      );
+    }
     const { sysroot, deployment } = findBooted(path);
     if (left?.deployment !== undefined) {
       return new BootedUnlock(sysroot, deployment, left.deployment.state, false);

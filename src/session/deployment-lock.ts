@@ -16,7 +16,7 @@ import { findHolders, type Holder, NAMESPACE } from './holders.ts';
 import { readMounts } from './mountinfo.ts';
 import { selfAndAncestors } from './processes.ts';
 import type { DeploymentRecord } from './record.ts';
-import { bootedSessions, USR, type UsrState, usrState } from './usr-state.ts';
+import { bootedSessions, sessionAt, USR, type UsrState, usrState } from './usr-state.ts';
 
 const MNT_DETACH = 2;
 const UMOUNT_NOFOLLOW = 8;
@@ -52,11 +52,13 @@ export async function lockBooted(options: BootedLockOptions = {}): Promise<LockR
   const { sysroot, deployment } = findBooted(sysrootOf(options.sysroot));
   const mayEndHotfix = options.hotfix === true;
   const sessions = await bootedSessions();
-  const [latest] = sessions.slice(-1);
-  if (latest !== undefined) {
-    return latest.session.lock({ lazy: options.lazy ?? false, hotfix: mayEndHotfix });
+  const usr = usrState(readMounts(), sessions);
+  // One that is no longer mounted may still be there, for who holds files of it.
+  const seen = usr === undefined ? undefined : sessionAt(usr.mount, sessions);
+  const ours = seen ?? (usr === undefined ? sessions[0] : undefined);
+  if (ours !== undefined) {
+    return ours.session.lock({ lazy: options.lazy ?? false, hotfix: mayEndHotfix });
   }
-  const usr = usrState(readMounts(), []);
   const recorded = recordedState(deployment);
   const hasFiles = hasHotfixFiles(deployment.path);
   const isToEndHotfix = isHotfix(deployment.origin) || hasFiles;
@@ -137,13 +139,23 @@ function protectBase(): void {
 }
 
 /**
+ * `settle`, after a session has ended; not when another one unlocks the deployment meanwhile: the records are of that.
+ *
+ * @returns what deserves a word, one line each.
+ */
+export async function settleAfter(record: DeploymentRecord, isHeld: boolean): Promise<string[]> {
+  const isUnlocked = usrState(readMounts(), await bootedSessions()) !== undefined;
+  return isUnlocked ? [] : settle(record, isHeld);
+}
+
+/**
  * Sets the records right when nothing is unlocked any more: takes the marker away, and of a hotfix the changes and the key
  * in the origin.
  *
  * @param isHeld  Something still uses the changes: they are put aside, where no boot finds them.
  * @returns what deserves a word, one line each.
  */
-export function settle(record: DeploymentRecord, isHeld: boolean): string[] {
+function settle(record: DeploymentRecord, isHeld: boolean): string[] {
   removeMarkers(record);
   if (record.state !== 'hotfix') return noteOfTouch(new Sysroot(record.sysroot));
   using folder = new DeploymentFolder(record);

@@ -1,7 +1,7 @@
 /** How each deployment of an OSTree host is: what is mounted and what lies in it, held against what is on record. */
 import { recordedState, type UnlockedState } from '../ostree/deployment-state.ts';
 import { isHotfix, refspecOf } from '../ostree/origin.ts';
-import { type Deployment, Sysroot } from '../ostree/sysroot.ts';
+import { type Deployment, isSysroot, Sysroot } from '../ostree/sysroot.ts';
 import { HOST_SYSROOT, sysrootOf } from './booted.ts';
 import type { HostPath } from './checks.ts';
 import { hasHotfix, HOTFIX_NAMES } from './deployment-folder.ts';
@@ -30,19 +30,19 @@ export interface DeploymentStatus {
 }
 
 /**
- * The deployments, in the boot order. None where there is no sysroot.
+ * The deployments, in the boot order. None where there is no sysroot, or where it is not for this user to see.
  *
  * @param sysroot  Another one than the host's.
  * @throws SessionError a sysroot that was named is none, or it cannot be read.
  */
 export async function listDeployments(sysroot?: HostPath): Promise<DeploymentStatus[]> {
-  const path = sysrootOf(sysroot);
+  // Most machines are no OSTree hosts.
+  if (sysroot === undefined && !isSysroot(HOST_SYSROOT)) return [];
   let all: Deployment[];
   try {
-    all = new Sysroot(path).deployments();
+    all = new Sysroot(sysrootOf(sysroot)).deployments();
   } catch (error) {
-    // Most machines are no OSTree hosts.
-    if (path === HOST_SYSROOT) return [];
+    if (sysroot === undefined && process.getuid?.() !== 0) return [];
     throw error;
   }
   const usr = usrState(readMounts(), await bootedSessions());

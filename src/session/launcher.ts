@@ -5,8 +5,8 @@
 import type { ChildProcess } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { SessionError } from '../errors.ts';
-import { BootedUnlock, refuseForDirectories } from './booted.ts';
+import { SessionError, UsageError } from '../errors.ts';
+import { BootedUnlock, findBooted, HOST_SYSROOT, refuseForDirectories } from './booted.ts';
 import type { IdMaps } from '../layers/ids.ts';
 import type { ByteString } from '../native.ts';
 import {
@@ -140,6 +140,8 @@ export async function launch(given: UnlockOptions, secluded?: Secluded): Promise
     );
   }
   refuseForDirectories(given);
+  if (isForBooted(given, left))
+    return runOverUsr(given, { mounter, keeper, left, asked, secluded });
   if (secluded?.inFolder !== true)
     return begin(options, { mounter, keeper, left, asked, secluded });
   // The session's folder comes first: it has the mountpoint.
@@ -168,6 +170,15 @@ interface Found {
   place?: { folder: string };
   /** It is over the booted deployment. */
   booted?: BootedUnlock;
+}
+
+/** The booted deployment, seen by a command only: nothing of it is on record. */
+async function runOverUsr(options: UnlockOptions, found: Found): Promise<Launched> {
+  findBooted(HOST_SYSROOT);
+  if (found.secluded?.inFolder === true) {
+    throw new UsageError('what is to be the root is not named', 'name it: SOURCE');
+  }
+  return begin({ ...options, source: [USR], links: 'separate' }, found);
 }
 
 function isForBooted({ source, repo }: UnlockOptions, left: Left | undefined): boolean {

@@ -6,9 +6,13 @@ import { lstatSync, readdirSync } from 'node:fs';
 import type { Stats } from 'node:fs';
 import { SessionError } from '../errors.ts';
 import type { ByteString } from '../native.ts';
+import { isSysroot, Sysroot } from '../ostree/sysroot.ts';
 
 /** A deployment's folder, in ostree/deploy/OS/deploy: CSUM.SERIAL. */
 const DEPLOYMENT = /^(.*\/ostree\/deploy\/[^/]+\/deploy\/[0-9a-f]{64}\.\d+)(?:\/|$)/;
+
+/** Where the booted deployment is seen. */
+const USR = /^\/usr(?:\/|$)/;
 
 /** Entries looked at; a checkout has its links everywhere. */
 const LOOKED_AT_MAX = 2000;
@@ -30,8 +34,12 @@ export function linksOf(sources: readonly ByteString[]): 'shared' | 'separate' {
 
 function isInDeployment(source: ByteString): boolean {
   const [, deployment] = DEPLOYMENT.exec(source) ?? [];
-  if (deployment === undefined) return false;
+  if (deployment === undefined) return USR.test(source) && isBooted();
   return statOf(`${deployment}.origin`)?.isFile() === true;
+}
+
+function isBooted(): boolean {
+  return isSysroot('/') && new Sysroot('/').booted() !== undefined;
 }
 
 /** Whether a file has several links and the modification time that OSTree gives to objects: 0. */

@@ -8,7 +8,7 @@ import type { UnlockedState } from '../ostree/deployment-state.ts';
 import { applyFile, type ApplyOptions, type ApplyResult } from './apply.ts';
 import { shown } from './checks.ts';
 import { Control } from './control.ts';
-import { refuseHotfix, settle } from './deployment-lock.ts';
+import { refuseHotfix, settleAfter } from './deployment-lock.ts';
 import { checkExport, type ExportOptions, type ExportResult, exportTree } from './export.ts';
 import { LiveTree, openRoot } from './live-tree.ts';
 import { lock, type LockResult } from './lock.ts';
@@ -205,8 +205,9 @@ export class Session implements AsyncDisposable {
     const deployment = record?.deployment;
     if (deployment?.state === 'hotfix' && options.hotfix !== true) refuseHotfix(this.name);
     const result = await lock(this.folder, this.name, options.lazy ?? false);
-    if (deployment !== undefined) result.found.push(...settle(deployment, result.draining));
-    else if (record !== undefined && record.upper !== 'memory' && record.upper !== 'tmpfs') {
+    if (deployment !== undefined) {
+      result.found.push(...(await settleAfter(deployment, result.draining)));
+    } else if (record !== undefined && record.upper !== 'memory' && record.upper !== 'tmpfs') {
       result.kept = options.discard === true && !result.draining ? null : shown(record.upper);
       if (result.kept === null) discardFolder(record.upper);
     }

@@ -21,11 +21,22 @@ export interface UsrState {
   mount: Mount;
 }
 
-/** Sessions that were started over the booted deployment. */
+/** Sessions over /usr of the host, whether they were started for the booted deployment or for the directory. */
 export async function bootedSessions(): Promise<BootedSession[]> {
   return (await listSessions()).flatMap((session) => {
     const record = readRecord(session.folder);
-    return record?.deployment === undefined ? [] : [{ session, record }];
+    const isOverUsr =
+      record?.deployment !== undefined ||
+      (record?.mountpoint === USR && record.seclusion === undefined);
+    return record !== undefined && isOverUsr ? [{ session, record }] : [];
+  });
+}
+
+/** Which session is mounted there, if any. */
+export function sessionAt(mount: Mount, sessions: BootedSession[]): BootedSession | undefined {
+  return sessions.find(({ session, record }) => {
+    const device = readState(session.folder)?.device ?? '';
+    return isOf(mount, record.name, device, record.seclusion);
   });
 }
 
@@ -37,12 +48,9 @@ export async function bootedSessions(): Promise<BootedSession[]> {
 export function usrState(mounts: Mount[], sessions: BootedSession[]): UsrState | undefined {
   const mount = topmostAt(mounts, bytes(USR));
   if (mount?.type === MOUNT_TYPE) {
-    const found = sessions.find(({ session, record }) => {
-      const device = readState(session.folder)?.device ?? '';
-      return isOf(mount, record.name, device, record.seclusion);
-    });
     const state =
-      found?.record.deployment?.state ?? (mount.isReadonly ? 'transient' : 'development');
+      sessionAt(mount, sessions)?.record.deployment?.state ??
+      (mount.isReadonly ? 'transient' : 'development');
     return { state, by: 'ostree-ts', mount };
   }
   // Without an upper it is how composefs shows a deployment.

@@ -3,7 +3,8 @@ import test from 'ava';
 import { inSandbox, type Inside } from '../helpers/sandbox.ts';
 
 const sandboxed = test.macro(async (t, body: (inside: Inside) => Promise<void>) => {
-  await inSandbox(body, { timeoutMs: 240_000 });
+  t.timeout(700_000);
+  await inSandbox(body, { timeoutMs: 600_000 });
   t.pass();
 });
 

@@ -3,7 +3,8 @@ import test from 'ava';
 import { inSandbox, type Inside } from '../helpers/sandbox.ts';
 
 const sandboxed = test.macro(async (t, body: (inside: Inside) => Promise<void>) => {
-  await inSandbox(body, { timeoutMs: 240_000 });
+  t.timeout(700_000);
+  await inSandbox(body, { timeoutMs: 600_000 });
   t.pass();
 });
 
@@ -49,6 +50,31 @@ test(
       host.sh('test ! -e /usr/share/new && test -e /usr/bin/cmp');
       tools.equal(host.try('bash', '-c', write).status, 1);
     }
+    // For one command, of which nothing is on record.
+    tools.equal(host.ours('run', '--', 'sh', '-c', `${write}; cat /usr/share/new`), 'new');
+    host.sh('test ! -e /usr/share/new');
+    tools.equal(host.ostreeSays(), 'none');
+    // Named as a directory it is the same files, of which ostree does not know.
+    host.ours('unlock', '/usr');
+    tools.matches(
+      String(host.booted()['problems']),
+      /ostree says that it is not unlocked, but it is/,
+    );
+    host.ours('lock');
+    // A session that others still hold is none of the business of the next one.
+    host.ours('unlock');
+    const enter = `--target ${host.first} --mount --pid --root --wdns=/usr/share -- /usr/bin/bash --norc -c`;
+    const held = await tools.start('nsenter', [...enter.split(' '), 'echo ready; read -r line']);
+    tools.matches(host.tryOurs(['lock']).stderr, /session usr is in use: bash/);
+    host.ours('lock', '--lazy');
+    tools.equal(host.ostreeSays(), 'none');
+    host.ours('unlock', '--transient');
+    host.ours('lock', 'usr', '--lazy');
+    tools.equal(host.ostreeSays(), 'transient');
+    tools.same(host.booted()['problems'], []);
+    await tools.stop(held);
+    host.ours('lock', '/usr');
+    tools.equal(host.ostreeSays(), 'none');
     // Locked, without a reboot.
     host.ours('unlock');
     host.sh(`test ! -e /usr/share/new && ${write}`);

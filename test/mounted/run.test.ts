@@ -45,7 +45,7 @@ test(
       [['run', tree, '--', tree], 126, /Permission denied/],
       [['run', `${work}/nowhere`, '--', 'true'], 125, /does not exist/],
       [['run', tree, '--'], 125, /the command is empty/],
-      [['run', '--', 'true'], 125, /without SOURCE/],
+      [['run', '--', 'true'], 125, /Not currently booted into an OSTree system/],
       [['run', '--size=much', tree, '--', 'true'], 125, /size/],
       [['run', '--no-such-option', tree, '--', 'true'], 125, /unknown option/],
       [['run', tree, 'true'], 125, /too many arguments/],

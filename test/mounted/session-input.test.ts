@@ -21,7 +21,7 @@ test(
     type Options = Parameters<typeof library.unlock>[0];
     const source = [tree];
     const cases: [what: string, options: Options, kind: string, message: RegExp][] = [
-      ['no source', { source: [] }, 'UsageError', /no source/],
+      ['no source', { source: [] }, 'SessionError', /Not currently booted into an OSTree system/],
       [
         'source missing',
         { source: [`${work}/none`] },

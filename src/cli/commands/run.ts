@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import { SessionError, UsageError } from '../../errors.ts';
+import { UsageError } from '../../errors.ts';
 import { hostPath } from '../bytes.ts';
 import { warn } from '../context.ts';
 import type { Context } from '../context.ts';
@@ -25,7 +25,8 @@ export function run(context: Context): Command {
     )
     .argument(
       '[SOURCE]',
-      'a directory, or several, topmost first: A:B:C (a colon in a name is \\:); with --repo, a ref or commit',
+      'a directory, or several, topmost first: A:B:C (a colon in a name is \\:); with --repo, a ref or commit ' +
+        '(default: /usr of the booted deployment of an OSTree host)',
     );
   return addSourceOptions(command)
     .option(
@@ -59,12 +60,6 @@ async function start(
     throw new UsageError(
       'no commit is named',
       'name one: ostree-ts run --repo=REPO REF -- COMMAND',
-    );
-  }
-  if (source === undefined && keep === undefined) {
-    throw new SessionError(
-      'without SOURCE, run is for the booted deployment of an OSTree host, which this version cannot do yet',
-      'name a directory: ostree-ts run SOURCE -- COMMAND',
     );
   }
   const library = await context.load();
