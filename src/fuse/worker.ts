@@ -22,6 +22,7 @@ import type { Subject } from './control.ts';
 import { MAX_WRITE } from './negotiate.ts';
 import type { Undone } from '../overlay/undo.ts';
 import { Notifier } from './notify.ts';
+import { rehearse } from './rehearsal.ts';
 import { Server } from './server.ts';
 import { operationStatistics } from './statistics.ts';
 
@@ -65,6 +66,8 @@ export interface WorkerData {
   wakeFd: number;
   /** The mount is read-only, so that the kernel refuses changes; nothing is different here. */
   readonly: boolean;
+  /** Have V8 compile what lookups and reads run before saying ready. */
+  rehearses: boolean;
 }
 
 interface Message {
@@ -114,6 +117,7 @@ class Worker {
   }
 
   start(): void {
+    if (this.#data.rehearses) rehearse(this.#native);
     this.#port.on('message', (message: Message) => this.#take(message));
     this.#post({ type: 'ready' });
   }

@@ -56,6 +56,8 @@ export interface DirectoryLayerOptions {
   above?: boolean;
   /** The session is in a user namespace that has these ids. */
   ids?: IdMaps | undefined;
+  /** Index of each device met, shared by all lowers of a process; another for what is no lower of the session. */
+  devices?: Map<number, number>;
 }
 
 /** What overlayfs keeps its bookkeeping under, privileged and not; doubled, a nested overlay's own. */
@@ -69,6 +71,7 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
   readonly #separate: boolean;
   readonly #above: boolean;
   readonly #ids: IdMaps | undefined;
+  readonly #devices: Map<number, number>;
   readonly #stat: Float64Array = new Float64Array(STAT_FIELDS);
   readonly #batch: Float64Array = new Float64Array(STAT_FIELDS * BATCH);
   readonly #attr: Attr = new Attr();
@@ -84,6 +87,7 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
     this.#separate = options.links === 'separate';
     this.#above = options.above ?? false;
     this.#ids = options.ids;
+    this.#devices = options.devices ?? devices;
     const dispose = (fd: number): void => void native.close(fd);
     this.#directories = new LRUCache({ max: OPEN_DIRECTORIES_MAX, dispose });
     this.#files = new LRUCache({ max: OPEN_FILES_MAX, dispose });
@@ -270,14 +274,24 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
       attr.ino = this.#hash(parent, name);
     } else {
       attr.nlink = stat[at + STAT.NLINK] ?? 0;
-      const device = deviceIndex(stat[at + STAT.DEV_MAJOR] ?? 0, stat[at + STAT.DEV_MINOR] ?? 0);
+      const device = this.#deviceIndex(stat, at);
       attr.ino = inoOf(stat[at + STAT.INO_LOW] ?? 0, stat[at + STAT.INO_HIGH] ?? 0, device);
     }
   }
 
   #deviceOf(dir: DirectoryNode): number {
     check(this.#native.statx(this.#directory(dir), '', AT_EMPTY_PATH, this.#stat));
-    return deviceIndex(this.#stat[STAT.DEV_MAJOR] ?? 0, this.#stat[STAT.DEV_MINOR] ?? 0);
+    return this.#deviceIndex(this.#stat, 0);
+  }
+
+  #deviceIndex(stat: Float64Array, at: number): number {
+    const device = (stat[at + STAT.DEV_MAJOR] ?? 0) * 2 ** 32 + (stat[at + STAT.DEV_MINOR] ?? 0);
+    let index = this.#devices.get(device);
+    if (index === undefined) {
+      index = Math.min(this.#devices.size, DEVICES_MAX - 1);
+      this.#devices.set(device, index);
+    }
+    return index;
   }
 
   /** The number of a path: with separate links, two names of one inode are two files. */
@@ -302,16 +316,6 @@ function unescapeXattrs(names: readonly ByteString[]): ByteString[] {
     const inner = `${prefix}overlay.`;
     return name.startsWith(inner) ? [prefix + name.slice(inner.length)] : [];
   });
-}
-
-function deviceIndex(major: number, minor: number): number {
-  const device = major * 2 ** 32 + minor;
-  let index = devices.get(device);
-  if (index === undefined) {
-    index = Math.min(devices.size, DEVICES_MAX - 1);
-    devices.set(device, index);
-  }
-  return index;
 }
 
 /** Folds a 64-bit inode number that is too large into the span; up to 2^48 it is exact. */

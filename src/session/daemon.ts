@@ -45,6 +45,8 @@ export interface DaemonOptions {
   /** It must hold no redirects. */
   withoutRedirects?: true;
   readonly: boolean;
+  /** It says ready only when it is warm: not for a command that waits for it. */
+  rehearses: boolean;
   /** There is a mount namespace of our own to be emptied. */
   isolated: boolean;
   /** URL of the worker's module. */
@@ -109,6 +111,7 @@ class Daemon {
       ...upperOf(options),
       wakeFd: this.#wakeFd,
       readonly: options.readonly,
+      rehearses: options.rehearses,
     };
     this.#worker =
       options.libfuse === undefined

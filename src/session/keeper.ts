@@ -139,6 +139,7 @@ function keeperArguments(
       withoutRedirects: true,
     }),
     readonly: false,
+    rehearses: secluded === undefined,
     ...(secluded?.ids !== undefined && { ids: secluded.ids }),
     isolated: process.getuid?.() === 0 && options.transport !== 'fuse-native',
     worker: new URL('../../bundle/fuse/worker.js', import.meta.url).href,
