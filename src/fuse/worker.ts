@@ -49,6 +49,10 @@ export interface UpperData {
   names?: StoreNames;
   /** Directories of the lowers may be moved in it, by redirects; true when left out. */
   redirects?: boolean;
+  /** Changes of attributes copy no data; false when left out. */
+  metacopy?: boolean;
+  /** It is an ordinary user's. */
+  isUsers?: boolean;
 }
 
 export interface WorkerData {

@@ -194,6 +194,10 @@ export class MemoryUpper implements UpperLayer<MemoryNode> {
     this.#put(dirB, nameB, a, true, true, true);
   }
 
+  seal(): void {
+    // A directory moves with its lowers.
+  }
+
   remove(dir: MemoryNode, name: Name, covers: boolean): void {
     const directory = directoryOf(dir);
     const isKnown = directory.entries.has(name);

@@ -1,6 +1,7 @@
 /** Copy-up into a directory upper: made in the work directory, complete, before it gets a name. */
 import { check, FsError } from '../errors.ts';
 import { S_IFCHR, S_IFLNK, S_IFREG } from './layer.ts';
+import type { Name } from './layer.ts';
 import { copyContents } from './overlayfs-data.ts';
 import type { Host } from './overlayfs-host.ts';
 import type { Marks } from './overlayfs-marks.ts';
@@ -12,11 +13,17 @@ const EOPNOTSUPP = 'EOPNOTSUPP';
 /**
  * Makes a planned node real: an object in the work directory with its attributes, contents and extended attributes.
  *
- * @param isDurable  its data must be on disk before a name may lead to it.
+ * @param how  `isDurable`: its data must be on disk before a name may lead to it. `path`: the data of a file stays where it is,
+ *   there from the root of the lowers.
  * @returns bytes of data copied.
  * @throws FsError EPERM for a 0:0 device, which would be a whiteout; whatever the host says. Nothing is left then.
  */
-export function realise(host: Host, marks: Marks, node: HostNode, isDurable: boolean): number {
+export function realise(
+  host: Host,
+  marks: Marks,
+  node: HostNode,
+  { isDurable, path }: { isDurable: boolean; path: Name | undefined },
+): number {
   const attr = node.planned;
   const [source] = node.source;
   if (attr === undefined) return 0;
@@ -29,7 +36,14 @@ export function realise(host: Host, marks: Marks, node: HostNode, isDurable: boo
   let copied = 0;
   try {
     if (node.type === S_IFREG) {
-      copied = copyContents(host.native, host.file(node), source, attr.size);
+      const fd = host.file(node);
+      if (path === undefined || attr.size === 0) {
+        copied = copyContents(host.native, fd, source, attr.size);
+      } else {
+        check(host.native.ftruncate(fd, attr.size));
+        marks.setMetacopy(node, path);
+        node.isUnread = true;
+      }
       node.size = attr.size;
     }
     copyXattrs(host, marks, node, source);
@@ -63,17 +77,17 @@ function copyXattrs(
   }
 }
 
-/** Gives a file that the kernel copied up without data its data. */
+/** Gives a file that was copied up without data its data. @returns bytes copied. */
 export function completeData(
   host: Host,
   marks: Marks,
   node: HostNode,
-  find: () => { from: LowerRef; size: number },
+  { from, size, isDurable }: { from: LowerRef; size: number; isDurable: boolean },
 ): number {
-  if (!marks.isMetacopy(node)) return 0;
-  const { from, size } = find();
   const stat = host.stat(node).slice();
-  const copied = copyContents(host.native, host.file(node), from, size);
+  const fd = host.file(node);
+  const copied = copyContents(host.native, fd, from, size);
+  if (isDurable) check(host.native.fsync(fd, false));
   host.keepTimes(node, stat);
   marks.endMetacopy(node);
   return copied;

@@ -8,11 +8,11 @@ import { check, FsError } from '../errors.ts';
 import { STAT } from '../native.ts';
 import type { ByteString, Native } from '../native.ts';
 import { segmentsDiffer } from './bytes.ts';
-import { Attr, S_IFLNK, S_IFREG, Segments } from './layer.ts';
-import type { Name } from './layer.ts';
+import { Attr, S_IFLNK, S_IFREG } from './layer.ts';
+import type { Name, Segments } from './layer.ts';
 import { Names } from './names.ts';
-import { completeData, realise } from './overlayfs-copyup.ts';
-import { copySegments } from './overlayfs-data.ts';
+import { Contents } from './overlayfs-contents.ts';
+import { realise } from './overlayfs-copyup.ts';
 import { fillAttr, Host } from './overlayfs-host.ts';
 import { Marks } from './overlayfs-marks.ts';
 import { HostNode } from './overlayfs-node.ts';
@@ -23,9 +23,6 @@ import { HostTree } from './overlayfs-tree.ts';
 import type { LowerStack } from './stack.ts';
 import type { LowerRef, UpperEntry, UpperLayer, UpperSpace, UpperUsage } from './upper.ts';
 
-const FALLOC_FL_KEEP_SIZE = 1;
-const FALLOC_FL_PUNCH_HOLE = 2;
-
 export interface DirectoryUpperOptions {
   /** On disk: data is synced before a name leads to it, and fsync(2) is passed on. */
   isDurable: boolean;
@@ -33,6 +30,10 @@ export interface DirectoryUpperOptions {
   names?: StoreNames;
   /** Redirects may be written, which not every mount of kernel overlayfs follows; true when left out. */
   redirects?: boolean;
+  /** Copy-up without data, until that is changed; not every mount of kernel overlayfs follows it. False when left out. */
+  metacopy?: boolean;
+  /** Ours are not all rights: marks are `user.overlay.*` then, and there are neither redirects nor metacopies. */
+  isUsers?: boolean;
 }
 
 export class DirectoryUpper implements UpperLayer<HostNode> {
@@ -49,32 +50,35 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
   readonly #rootFd: number;
   readonly #links: HostNode;
   readonly #isDurable: boolean;
+  readonly #contents: Contents;
+  readonly #metacopy: boolean;
   /** Of an upper that was made just now. */
   #publish: (() => void) | undefined;
   readonly #attr: Attr = new Attr();
-  readonly #segments: Segments = new Segments();
   readonly #now: Float64Array = new Float64Array(2);
   readonly #statfs: Float64Array = new Float64Array(9);
-  #bytesWritten = 0;
-  #bytesCopied = 0;
 
   /**
    * @param storeFd  of a directory that holds, or will hold, the upper and its work directory; closed with the layer.
    * @throws FsError the host cannot keep such a layer, or something in it is damaged: the detail says what.
    */
   constructor(native: Native, storeFd: number, options: DirectoryUpperOptions) {
-    const store = openStore(native, storeFd, options.names ?? SESSION_NAMES);
+    const { names = SESSION_NAMES, isUsers = false, redirects = true, metacopy = false } = options;
+    const prefix = isUsers ? 'user.overlay.' : 'trusted.overlay.';
+    const store = openStore(native, storeFd, names, prefix);
     this.#native = native;
     this.#isDurable = options.isDurable;
-    this.movesLowers = options.redirects ?? true;
+    this.movesLowers = redirects && !isUsers;
+    this.#metacopy = metacopy && this.movesLowers;
     this.#publish = store.publish;
     this.#root = store.root;
     this.#rootFd = store.fds.get(store.root) ?? -1;
     this.#links = store.links;
-    this.#host = new Host(native, store.fds, store.work);
-    this.#marks = new Marks(this.#host, 'trusted.overlay.');
+    this.#host = new Host(native, store.fds, store.work, !isUsers);
+    this.#marks = new Marks(this.#host, prefix);
     this.#tree = new HostTree(this.#host, this.#marks, this.#root);
     this.#publisher = new Publisher(this.#host, this.#marks, this.#tree, store.work);
+    this.#contents = new Contents(this.#host, this.#marks, this.#tree, options.isDurable);
   }
 
   attach(lowers: LowerStack): HostNode {
@@ -166,7 +170,8 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
   }
 
   adopt(dir: HostNode, name: Name, node: HostNode): void {
-    this.#realise(node);
+    const path = this.#metacopy ? `${this.#tree.lowerPath(dir)}/${name}` : undefined;
+    this.#realise(node, path);
     this.#publisher.adopt(dir, name, node);
     if (node.link !== 0) this.#noteLinks(node);
   }
@@ -189,6 +194,10 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
 
   exchange(dirA: HostNode, nameA: Name, dirB: HostNode, nameB: Name): void {
     this.#publisher.exchange(dirA, nameA, dirB, nameB);
+  }
+
+  seal(dir: HostNode): void {
+    this.#marks.setOpaque(dir);
   }
 
   remove(dir: HostNode, name: Name, covers: boolean): void {
@@ -215,19 +224,35 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
       return;
     }
     node.ctime = undefined;
+    const before = new Attr();
+    fillAttr(before, this.#host.stat(node), 0);
+    try {
+      this.#apply(node, before, attr);
+    } catch (error) {
+      // Some of it may be done.
+      try {
+        const now = new Attr();
+        fillAttr(now, this.#host.stat(node), 0);
+        this.#apply(node, now, before);
+      } catch {
+        // What refuses to be changed refuses to be changed back.
+      }
+      throw error;
+    }
+  }
+
+  #apply(node: HostNode, before: Attr, attr: Attr): void {
     const native = this.#native;
     const fd = this.#host.at(node);
-    const stat = this.#attr;
-    fillAttr(stat, this.#host.stat(node), 0);
-    const isGiven = stat.uid !== attr.uid || stat.gid !== attr.gid;
+    const isGiven = before.uid !== attr.uid || before.gid !== attr.gid;
     if (isGiven) check(native.fchownat(fd, node.name, attr.uid, attr.gid));
     const isTimed =
-      stat.atimeSec !== attr.atimeSec ||
-      stat.atimeNsec !== attr.atimeNsec ||
-      stat.mtimeSec !== attr.mtimeSec ||
-      stat.mtimeNsec !== attr.mtimeNsec;
+      before.atimeSec !== attr.atimeSec ||
+      before.atimeNsec !== attr.atimeNsec ||
+      before.mtimeSec !== attr.mtimeSec ||
+      before.mtimeNsec !== attr.mtimeNsec;
     // chown(2) clears setuid and setgid by its own rules; and a change to what was there is one, for ctime.
-    if (node.type !== S_IFLNK && (isGiven || !isTimed || stat.mode !== attr.mode)) {
+    if (node.type !== S_IFLNK && (isGiven || !isTimed || before.mode !== attr.mode)) {
       check(native.fchmodat(fd, node.name, attr.mode & 0o7777));
     }
     if (isTimed) this.#host.times(node, attr);
@@ -303,72 +328,40 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
   }
 
   read(node: HostNode, offset: number, length: number, into: Segments): void {
-    const [source] = node.source;
-    if (node.planned === undefined) into.add(this.#file(node), offset, length);
-    else source?.layer.read(source.node, offset, length, into);
+    this.#contents.read(node, offset, length, into);
   }
 
   write(node: HostNode, offset: number, data: Uint8Array, start: number, length: number): void {
-    const fd = this.#file(node);
-    const size = this.#size(node);
-    const written = this.#native.pwriteRange(fd, data, start, length, offset);
-    if (written < 0) {
-      // A part may have been written: the file is as long as it was.
-      if (offset + length > size) this.#native.ftruncate(fd, size);
-      check(written);
-    }
-    this.#bytesWritten += length;
-    node.size = Math.max(size, offset + length);
+    this.#realise(node);
+    this.#contents.write(node, offset, data, start, length);
   }
 
   truncate(node: HostNode, size: number): void {
-    check(this.#native.ftruncate(this.#file(node), size));
-    node.size = size;
+    this.#realise(node);
+    this.#contents.truncate(node, size);
   }
 
   allocate(node: HostNode, offset: number, length: number): void {
-    check(this.#native.fallocate(this.#file(node), FALLOC_FL_KEEP_SIZE, offset, length));
+    this.#realise(node);
+    this.#contents.allocate(node, offset, length);
   }
 
   punch(node: HostNode, offset: number, length: number): void {
-    if (length === 0) {
-      // Beyond the end there is nothing to punch, but it is a change all the same.
-      this.truncate(node, this.#size(node));
-      return;
-    }
-    const mode = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE;
-    check(this.#native.fallocate(this.#file(node), mode, offset, length));
+    this.#realise(node);
+    this.#contents.punch(node, offset, length);
   }
 
   seek(node: HostNode, offset: number, whence: number): number {
-    return check(this.#native.lseek(this.#file(node), offset, whence));
+    return this.#contents.seek(node, offset, whence);
   }
 
   copy(node: HostNode, offset: number, from: Segments): void {
-    const fd = this.#file(node);
-    const size = this.#size(node);
-    let end = offset;
-    for (let i = 0; i < from.count; i++) {
-      const length = from.values[3 * i + 2] ?? 0;
-      if (from.values[3 * i] === -1 && end < size) {
-        this.punch(node, end, Math.min(length, size - end));
-      }
-      end += length;
-    }
-    copySegments(this.#native, fd, offset, from);
-    if (end > size) this.truncate(node, end);
-    this.#bytesWritten += end - offset;
+    this.#realise(node);
+    this.#contents.copy(node, offset, from);
   }
 
   contentDiffers(node: HostNode): boolean {
-    const [source] = node.source;
-    if (node.planned !== undefined || source === undefined) return false;
-    source.layer.attr(source.node, this.#attr);
-    const theirs = new Segments();
-    source.layer.read(source.node, 0, this.#attr.size, theirs);
-    this.#segments.clear();
-    this.read(node, 0, this.#attr.size, this.#segments);
-    return segmentsDiffer(this.#native, this.#segments, theirs);
+    return this.#contents.differs(node);
   }
 
   bytesDiffer(a: Segments, b: Segments): boolean {
@@ -385,8 +378,8 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
       used: (blocks - free) * bytes,
       limit: blocks * bytes,
       nodes: files - freeFiles,
-      bytesWritten: this.#bytesWritten,
-      bytesCopied: this.#bytesCopied,
+      bytesWritten: this.#contents.bytesWritten,
+      bytesCopied: this.#contents.bytesCopied,
     };
   }
 
@@ -403,7 +396,7 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
   sync(node: HostNode | undefined, dataOnly: boolean): void {
     if (!this.#isDurable) throw new FsError('ENOSYS');
     if (node === undefined || node.planned !== undefined) return;
-    if (node.type === S_IFREG) check(this.#native.fsync(this.#file(node), dataOnly));
+    if (node.type === S_IFREG) this.#contents.sync(node, dataOnly);
     for (let { dir } = node.isDirectory ? { dir: node } : node; dir !== undefined; dir = dir.dir) {
       this.#host.sync(dir);
     }
@@ -414,30 +407,12 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
     this.#host.close();
   }
 
-  /** An fd of a regular file that has its own contents. */
-  #file(node: HostNode): number {
-    this.#realise(node);
-    if (node.isUnread) {
-      this.#bytesCopied += completeData(this.#host, this.#marks, node, () =>
-        this.#tree.dataOf(node),
-      );
-      node.isUnread = false;
-    }
-    return this.#host.file(node);
-  }
-
-  #size(node: HostNode): number {
-    if (node.size < 0) {
-      fillAttr(this.#attr, this.#host.stat(node), 0);
-      node.size = this.#attr.size;
-    }
-    return node.size;
-  }
-
-  #realise(node: HostNode): void {
+  /** @param path  where its data is, from the root of the lowers, if it need not be copied. */
+  #realise(node: HostNode, path?: Name): void {
     if (node.planned === undefined) return;
     if (node.isDirectory && node.nlink === 0) throw new FsError('ENOENT');
-    this.#bytesCopied += realise(this.#host, this.#marks, node, this.#isDurable);
+    const isDurable = this.#isDurable;
+    this.#contents.bytesCopied += realise(this.#host, this.#marks, node, { isDurable, path });
     if (node.link !== 0) this.#keepLink(node);
   }
 }

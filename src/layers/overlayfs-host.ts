@@ -14,8 +14,12 @@ const O_PATH = 0o10000000;
 const O_NOATIME = 0o1000000;
 const AT_EMPTY_PATH = 0x1000;
 const AT_REMOVEDIR = 0x200;
+const EACCES = 13;
 const ENODATA = 61;
 const EOPNOTSUPP = 95;
+
+/** What an owner needs of a file or directory of his to change it. */
+const OWNER_ALL = 0o700;
 
 const OPEN_DIRECTORIES_MAX = 2048;
 const OPEN_FILES_MAX = 1024;
@@ -29,14 +33,22 @@ export class Host {
   /** The upper's root directory, the work directory, and where links of lower files are kept: their own fds. */
   readonly #fixed: ReadonlyMap<HostNode, number>;
   readonly #work: HostNode;
+  /** Permissions of files and directories mean nothing to us. */
+  readonly #isPrivileged: boolean;
   readonly #stat: Float64Array = new Float64Array(STAT_FIELDS);
   readonly #directories: LRUCache<HostNode, number>;
   readonly #files: LRUCache<HostNode, number>;
   #nextWork = 1;
 
   /** @param fixed  directories whose fds stay open; closed with this. */
-  constructor(native: Native, fixed: ReadonlyMap<HostNode, number>, work: HostNode) {
+  constructor(
+    native: Native,
+    fixed: ReadonlyMap<HostNode, number>,
+    work: HostNode,
+    isPrivileged: boolean,
+  ) {
     this.native = native;
+    this.#isPrivileged = isPrivileged;
     this.#fixed = fixed;
     this.#work = work;
     const dispose = (fd: number): void => void native.close(fd);
@@ -71,7 +83,8 @@ export class Host {
     const known = this.#files.get(node);
     if (known !== undefined) return known;
     const flags = constants.O_RDWR | constants.O_NONBLOCK | O_NOATIME;
-    const fd = check(this.native.openBeneath(this.directory(node.dir), node.name, flags, 0));
+    const dir = this.directory(node.dir);
+    const fd = this.#allowed([node], () => this.native.openBeneath(dir, node.name, flags, 0));
     this.#files.set(node, fd);
     return fd;
   }
@@ -88,12 +101,39 @@ export class Host {
   }
 
   list(node: HostNode): Listing {
-    const fd = check(this.native.openBeneath(this.directory(node), '.', constants.O_DIRECTORY, 0));
+    const fd = this.#openForReading(node);
     const listing = this.native.listDirectory(fd);
     this.native.close(fd);
     if (typeof listing !== 'number') return listing;
     check(listing);
     throw new FsError('EIO');
+  }
+
+  #openForReading(dir: HostNode): number {
+    const fd = this.directory(dir);
+    return this.#allowed([dir], () => this.native.openBeneath(fd, '.', constants.O_DIRECTORY, 0));
+  }
+
+  /**
+   * Does what the owner of files may do, though their permissions forbid it for now: a copy-up into a directory that is
+   * read-only to its owner is no change that its permissions are about. A crash in between leaves them wider.
+   *
+   * @returns what `act` returns. @throws FsError its errno.
+   */
+  #allowed(nodes: readonly HostNode[], act: () => number): number {
+    const result = act();
+    if (result !== -EACCES || this.#isPrivileged) return check(result);
+    const widened: [node: HostNode, mode: number][] = [];
+    try {
+      for (const node of nodes) {
+        const mode = (this.stat(node)[STAT.MODE] ?? 0) & 0o7777;
+        check(this.native.fchmodat(this.at(node), node.name, mode | OWNER_ALL));
+        widened.push([node, mode]);
+      }
+      return check(act());
+    } finally {
+      for (const [node, mode] of widened) this.native.fchmodat(this.at(node), node.name, mode);
+    }
   }
 
   stat(node: HostNode): Float64Array {
@@ -145,6 +185,7 @@ export class Host {
       return;
     }
     if (this.native.unlinkat(fd, name, AT_REMOVEDIR) === 0) return;
+    if (!this.#isPrivileged) this.native.fchmodat(fd, name, OWNER_ALL);
     const inner = this.native.openBeneath(fd, name, constants.O_DIRECTORY, 0);
     if (inner < 0) return;
     const listing = this.native.listDirectory(inner);
@@ -158,24 +199,48 @@ export class Host {
   }
 
   rename(dir: HostNode, name: Name, toDir: HostNode, toName: Name, flags: number): void {
-    check(this.native.renameat2(this.directory(dir), name, this.directory(toDir), toName, flags));
+    const [from, to] = [this.directory(dir), this.directory(toDir)];
+    const moved = this.#makeMovable(from, name);
+    const other = (flags & RENAME_EXCHANGE) === 0 ? undefined : this.#makeMovable(to, toName);
+    let isDone = false;
+    try {
+      this.#allowed([dir, toDir], () => this.native.renameat2(from, name, to, toName, flags));
+      isDone = true;
+    } finally {
+      if (isDone) moved?.(to, toName);
+      else moved?.(from, name);
+      if (isDone) other?.(from, name);
+      else other?.(to, toName);
+    }
+  }
+
+  /** A directory that is read-only to its owner cannot be moved by him. @returns puts its mode back, wherever it is then. */
+  #makeMovable(fd: number, name: Name): ((fd: number, name: Name) => void) | undefined {
+    if (this.#isPrivileged || this.native.statx(fd, name, 0, this.#stat) < 0) return undefined;
+    const mode = this.#stat[STAT.MODE] ?? 0;
+    const isDirectory = (mode & constants.S_IFMT) === constants.S_IFDIR;
+    if (!isDirectory || (mode & OWNER_ALL) === OWNER_ALL) return undefined;
+    check(this.native.fchmodat(fd, name, (mode & 0o7777) | OWNER_ALL));
+    return (at, as) => void this.native.fchmodat(at, as, mode & 0o7777);
   }
 
   /** Gives a node one more name. */
   link(node: HostNode, dir: HostNode, name: Name): void {
-    check(this.native.linkat(this.at(node), node.name, this.directory(dir), name, 0));
+    const [from, to] = [this.at(node), this.directory(dir)];
+    this.#allowed([dir], () => this.native.linkat(from, node.name, to, name, 0));
   }
 
   /** Makes a directory's names durable. */
   sync(dir: HostNode): void {
-    const fd = check(this.native.openBeneath(this.directory(dir), '.', constants.O_DIRECTORY, 0));
+    const fd = this.#openForReading(dir);
     const result = this.native.fsync(fd, false);
     this.native.close(fd);
     check(result);
   }
 
   whiteout(dir: HostNode, name: Name): void {
-    check(this.native.mknodat(this.directory(dir), name, constants.S_IFCHR, 0, 0));
+    const fd = this.directory(dir);
+    this.#allowed([dir], () => this.native.mknodat(fd, name, constants.S_IFCHR, 0, 0));
   }
 
   times(node: HostNode, attr: Attr): void {
@@ -191,26 +256,30 @@ export class Host {
     );
   }
 
-  /** Puts back the times that statx(2) told, after a change that is none to programs. */
-  keepTimes(node: HostNode, stat: Float64Array): void {
-    check(
-      this.native.utimensat(
-        this.at(node),
-        node.name,
-        stat[STAT.ATIME_SEC] ?? 0,
-        stat[STAT.ATIME_NSEC] ?? 0,
-        stat[STAT.MTIME_SEC] ?? 0,
-        stat[STAT.MTIME_NSEC] ?? 0,
-      ),
+  /**
+   * Puts back the times that statx(2) told, after a change that is none to programs.
+   *
+   * @param isLate  too late to refuse anything: what fails is let be.
+   */
+  keepTimes(node: HostNode, stat: Float64Array, isLate: boolean = false): void {
+    const result = this.native.utimensat(
+      this.at(node),
+      node.name,
+      stat[STAT.ATIME_SEC] ?? 0,
+      stat[STAT.ATIME_NSEC] ?? 0,
+      stat[STAT.MTIME_SEC] ?? 0,
+      stat[STAT.MTIME_NSEC] ?? 0,
     );
+    if (!isLate) check(result);
   }
 
   getxattr(node: HostNode, name: ByteString): Uint8Array | undefined {
-    const value = this.native.getxattr(this.at(node), node.name, name);
-    if (typeof value !== 'number') return value;
-    if (value === -ENODATA || value === -EOPNOTSUPP) return undefined;
-    check(value);
-    return undefined;
+    let value: Uint8Array | number = 0;
+    this.#allowed([node], () => {
+      value = this.native.getxattr(this.at(node), node.name, name);
+      return value === -EACCES ? value : 0;
+    });
+    return valueOf(value);
   }
 
   listxattr(node: HostNode): ByteString[] {
@@ -221,13 +290,23 @@ export class Host {
   }
 
   setxattr(node: HostNode, name: ByteString, value: Uint8Array): void {
-    check(this.native.setxattr(this.at(node), node.name, name, value, 0));
+    const fd = this.at(node);
+    this.#allowed([node], () => this.native.setxattr(fd, node.name, name, value, 0));
   }
 
   removexattr(node: HostNode, name: ByteString): void {
-    const result = this.native.removexattr(this.at(node), node.name, name);
-    if (result !== -ENODATA) check(result);
+    const fd = this.at(node);
+    this.#allowed([node], () => {
+      const result = this.native.removexattr(fd, node.name, name);
+      return result === -ENODATA ? 0 : result;
+    });
   }
+}
+
+function valueOf(value: Uint8Array | number): Uint8Array | undefined {
+  if (typeof value !== 'number') return value;
+  if (value !== -ENODATA && value !== -EOPNOTSUPP) check(value);
+  return undefined;
 }
 
 /** Fills in what statx(2) has told; number and links are the upper's own affair. */

@@ -69,6 +69,12 @@ export class Marks {
     return this.#host.getxattr(node, `${this.#prefix}metacopy`) !== undefined;
   }
 
+  /** The file's data stays the lower's, at this path from the root of the lowers. */
+  setMetacopy(node: HostNode, path: Name): void {
+    this.setRedirect(node, path);
+    this.#host.setxattr(node, `${this.#prefix}metacopy`, new Uint8Array());
+  }
+
   /** The file has its own data now. */
   endMetacopy(node: HostNode): void {
     this.#host.removexattr(node, `${this.#prefix}metacopy`);

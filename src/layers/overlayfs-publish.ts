@@ -34,7 +34,8 @@ export class Publisher {
     this.name(node, dir, name);
     names.put(name, node, true, true);
     dir.ctime ??= [before[STAT.CTIME_SEC] ?? 0, before[STAT.CTIME_NSEC] ?? 0];
-    this.#host.keepTimes(dir, before);
+    // Published is published: times that cannot be put back are no reason to fail.
+    this.#host.keepTimes(dir, before, true);
   }
 
   /** Gives a node a name that nothing has. */
@@ -163,11 +164,12 @@ export class Publisher {
 
   /** Before a directory moves: its origin must be found from where it goes, and nothing else that may be there. */
   #prepare(node: HostNode, covers: boolean): void {
+    if (this.#marks.isOpaque(node)) return;
     if (this.#tree.origin(node).length > 0) {
       const path = this.#tree.lowerPath(node);
       this.#marks.setRedirect(node, path);
       node.redirect = path;
-    } else if (covers && !this.#marks.isOpaque(node)) this.#marks.setOpaque(node);
+    } else if (covers) this.#marks.setOpaque(node);
   }
 
   /**
@@ -182,11 +184,13 @@ export class Publisher {
     if (target.isDirectory) {
       const attr = new Attr();
       fillAttr(attr, this.#host.stat(target), 0);
-      if (this.#tree.names(target).entries.size > 0) this.#clear(dir, name, target, attr);
+      const cleared =
+        this.#tree.names(target).entries.size > 0 ? this.#clear(dir, name, attr) : undefined;
       return (done) => {
+        this.#host.forget(target);
+        cleared?.(done);
         if (!done) return;
         target.displace(dir, name);
-        this.#host.forget(target);
         target.plan(attr);
         target.names = new Names();
       };
@@ -203,22 +207,28 @@ export class Publisher {
     };
   }
 
-  /** Puts an empty directory in the place of one that holds whiteouts only: both look the same. */
-  #clear(dir: HostNode, name: Name, target: HostNode, attr: Attr): void {
+  /**
+   * Puts an empty directory in the place of one that holds whiteouts only: both look the same.
+   *
+   * @returns to be told whether it may stay so.
+   */
+  #clear(dir: HostNode, name: Name, attr: Attr): (done: boolean) => void {
     const empty = new HostNode(0, attr.mode, 2, false);
     this.#host.create(empty, attr, undefined);
     const was = empty.name;
+    const exchange = () => this.#host.rename(this.#work, was, dir, name, RENAME_EXCHANGE);
     try {
       this.#marks.setOpaque(empty);
-      this.#host.rename(this.#work, was, dir, name, RENAME_EXCHANGE);
+      exchange();
     } catch (error) {
       this.#host.destroy(empty);
       throw error;
     }
-    this.#host.discard(this.#host.directory(this.#work), was, true);
-    this.#host.forget(target);
-    target.names = new Names();
-    target.isOpaque = true;
+    this.#host.forget(empty);
+    return (done) => {
+      if (!done) exchange();
+      this.#host.discard(this.#host.directory(this.#work), was, true);
+    };
   }
 
   /** As `UpperLayer.exchange`. */

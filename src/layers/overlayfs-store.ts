@@ -7,7 +7,8 @@
  */
 import { constants } from 'node:fs';
 import { check, FsError } from '../errors.ts';
-import type { Native } from '../native.ts';
+import { STAT, STAT_FIELDS } from '../native.ts';
+import type { ByteString, Native } from '../native.ts';
 import { S_IFDIR } from './layer.ts';
 import type { Name } from './layer.ts';
 import { wrongRedirect } from './overlayfs-marks.ts';
@@ -21,6 +22,7 @@ export interface StoreNames {
 
 export const SESSION_NAMES: StoreNames = { upper: 'upper', work: 'work' };
 
+const EACCES = 13;
 const EEXIST = 17;
 const ENOENT = 2;
 const ENODATA = 61;
@@ -42,7 +44,12 @@ export interface Store {
 }
 
 /** @param storeFd  closed. @throws FsError with a detail that says what is wrong. */
-export function openStore(native: Native, storeFd: number, names: StoreNames): Store {
+export function openStore(
+  native: Native,
+  storeFd: number,
+  names: StoreNames,
+  prefix: ByteString,
+): Store {
   const opened: number[] = [storeFd];
   const open = (dir: number, name: Name): number => {
     const fd = check(native.openBeneath(dir, name, constants.O_DIRECTORY, 0), name);
@@ -59,9 +66,9 @@ export function openStore(native: Native, storeFd: number, names: StoreNames): S
   const links = enter(enter(work, 'ostree-ts'), 'links');
   empty(native, inner);
   removeDefaultAcl(native, inner);
-  probe(native, inner);
+  probe(native, inner, prefix);
   const found = native.openBeneath(storeFd, names.upper, constants.O_DIRECTORY, 0);
-  if (found !== -ENOENT) inspect(native, check(found, names.upper), names.upper);
+  if (found !== -ENOENT) inspect(native, check(found, names.upper), names.upper, prefix);
   const upper = found >= 0 ? found : enter(storeFd, names.upper + NEW);
   const store: Store = {
     root: directory(),
@@ -100,7 +107,7 @@ function empty(native: Native, fd: number): void {
       check(native.unlinkat(fd, name, 0), name);
       continue;
     }
-    const inner = check(native.openBeneath(fd, name, constants.O_DIRECTORY, 0), name);
+    const inner = openDirectory(native, fd, name, name);
     try {
       empty(native, inner);
     } finally {
@@ -116,14 +123,14 @@ function removeDefaultAcl(native: Native, fd: number): void {
 }
 
 /** Tries what the format needs. @throws FsError naming what the filesystem cannot do. */
-function probe(native: Native, work: number): void {
+function probe(native: Native, work: number, prefix: ByteString): void {
   const value = Uint8Array.of(1);
   try {
     check(
-      native.setxattr(work, '.', 'trusted.overlay.probe', value, 0),
-      'its filesystem has no extended attributes of the kind trusted',
+      native.setxattr(work, '.', `${prefix}probe`, value, 0),
+      `its filesystem has no extended attributes of the kind ${prefix.split('.')[0]}`,
     );
-    native.removexattr(work, '.', 'trusted.overlay.probe');
+    native.removexattr(work, '.', `${prefix}probe`);
     check(
       native.mknodat(work, '#probe', constants.S_IFCHR, 0, 0),
       'its filesystem has no 0:0 devices, which whiteouts are',
@@ -138,32 +145,46 @@ function probe(native: Native, work: number): void {
 }
 
 /** Looks at every directory for what nobody could follow. @throws FsError naming it. */
-function inspect(native: Native, fd: number, path: Name): void {
+function inspect(native: Native, fd: number, path: Name, prefix: ByteString): void {
   const listing = native.listDirectory(fd);
   if (typeof listing === 'number') {
     check(listing, path);
     return;
   }
-  const opaque = mark(native, fd, path, 'opaque');
+  const opaque = mark(native, fd, path, `${prefix}opaque`);
   if (opaque !== undefined && opaque !== 'y' && opaque !== 'x' && opaque !== 'n') {
-    throw new FsError('EIO', `${path}: trusted.overlay.opaque is '${opaque}'`);
+    throw new FsError('EIO', `${path}: ${prefix}opaque is '${opaque}'`);
   }
-  const redirect = mark(native, fd, path, 'redirect');
+  const redirect = mark(native, fd, path, `${prefix}redirect`);
   const why = redirect === undefined ? undefined : wrongRedirect(redirect);
   if (why !== undefined) throw new FsError('EIO', `${path}: ${why}`);
   for (const [i, name] of listing.names.entries()) {
     if (listing.types[i] !== DT_DIR) continue;
-    const inner = check(native.openBeneath(fd, name, constants.O_DIRECTORY, 0), `${path}/${name}`);
+    const inner = openDirectory(native, fd, name, `${path}/${name}`);
     try {
-      inspect(native, inner, `${path}/${name}`);
+      inspect(native, inner, `${path}/${name}`, prefix);
     } finally {
       native.close(inner);
     }
   }
 }
 
-function mark(native: Native, fd: number, path: Name, name: string): string | undefined {
-  const value = native.getxattr(fd, '.', `trusted.overlay.${name}`);
+/** Opens a directory, also one that its owner, who we may be, has made unreadable. */
+function openDirectory(native: Native, fd: number, name: Name, path: Name): number {
+  const open = () => native.openBeneath(fd, name, constants.O_DIRECTORY, 0);
+  const opened = open();
+  if (opened !== -EACCES) return check(opened, path);
+  const stat = new Float64Array(STAT_FIELDS);
+  check(native.statx(fd, name, 0, stat), path);
+  const mode = (stat[STAT.MODE] ?? 0) & 0o7777;
+  check(native.fchmodat(fd, name, mode | PRIVATE), path);
+  const again = open();
+  check(native.fchmodat(fd, name, mode), path);
+  return check(again, path);
+}
+
+function mark(native: Native, fd: number, path: Name, name: ByteString): string | undefined {
+  const value = native.getxattr(fd, '.', name);
   if (typeof value !== 'number') return Buffer.from(value).toString('latin1');
   if (value !== -ENODATA) check(value, path);
   return undefined;

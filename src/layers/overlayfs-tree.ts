@@ -154,12 +154,12 @@ export class HostTree {
   }
 
   /** Where the data of a file is that was copied up without. @throws FsError EIO when it is gone. */
-  dataOf(node: HostNode): { from: LowerRef; size: number } {
+  dataOf(node: HostNode): LowerRef {
     const [from] = this.#behind(node, this.#attr);
     if (from === undefined || (this.#attr.mode & S_IFMT) !== S_IFREG) {
       throw new FsError('EIO', `${node.name}: its data is not in the lower`);
     }
-    return { from, size: this.#attr.size };
+    return from;
   }
 
   /** Where a directory's origin is, from the root of the lowers, '' for the root itself. */

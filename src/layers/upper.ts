@@ -56,7 +56,7 @@ export interface UpperSpace {
 export interface UpperLayer<Node extends object> {
   /** A whiteout is kept as a 0:0 character device, so that no program can have such a device. */
   readonly hasDeviceWhiteouts: boolean;
-  /** A directory of the lowers can be moved. Otherwise that is EXDEV, and programs copy it. */
+  /** A directory of the lowers can be moved. Otherwise it is sealed before. */
   readonly movesLowers: boolean;
 
   /** Told of the lowers once, before anything else. @returns the root, unless it has yet to be made. */
@@ -118,6 +118,8 @@ export interface UpperLayer<Node extends object> {
   move(dir: Node, name: Name, toDir: Node, toName: Name, covers: boolean, replaces: boolean): void;
   /** Exchanges two entries. */
   exchange(dirA: Node, nameA: Name, dirB: Node, nameB: Name): void;
+  /** Forgets what the lowers have behind a directory, all of which has entries, for whoever attaches this upper next. */
+  seal(dir: Node): void;
   /** Takes a name out; a whiteout stays if it covers a lower entry. `covers` tells it for names without an entry. */
   remove(dir: Node, name: Name, covers: boolean): void;
   /** Takes out what the upper has of a name, a whiteout too, so that the lowers' is seen again. */

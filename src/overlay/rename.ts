@@ -1,22 +1,17 @@
 /**
  * rename(2) over stacked layers. A directory keeps its lowers wherever it goes, so nothing is copied, and only the upper's
- * names change. EXDEV is a directory of the lowers only where the upper cannot say that it has moved.
+ * names change; only where the upper cannot say that a directory of the lowers has moved, it becomes a copy before.
  */
 import { FsError } from '../errors.ts';
 import { Attr, S_IFCHR, S_IFDIR } from '../layers/layer.ts';
 import type { Name } from '../layers/layer.ts';
 import { createNode } from './creation.ts';
+import { detach } from './detach.ts';
 import { RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT } from './filesystem.ts';
 import type { Caller } from './filesystem.ts';
 import type { Inode } from './inode.ts';
 import type { Listing } from './listing.ts';
 import type { Tree } from './tree.ts';
-
-/** @throws FsError a directory of the lowers cannot be moved in this upper. */
-function checkMovable<Node extends object>({ upper }: Tree<Node>, moved: Inode<Node>): void {
-  if (moved.type !== S_IFDIR || moved.lowers.length === 0 || upper.movesLowers) return;
-  throw new FsError('EXDEV');
-}
 
 /** One end of a rename. */
 interface Place<Node extends object> {
@@ -49,14 +44,15 @@ export function rename<Node extends object>(
     if ((flags & RENAME_NOREPLACE) !== 0 && target !== undefined) throw new FsError('EEXIST');
     if ((flags & RENAME_EXCHANGE) !== 0) {
       if (target === undefined) throw new FsError('ENOENT');
-      checkMovable(tree, moved);
-      checkMovable(tree, target);
-      if (target !== moved) exchange(tree, from, moved, to, target);
+      if (target === moved) return;
+      detach(tree, listing, moved);
+      detach(tree, listing, target);
+      exchange(tree, from, moved, to, target);
       return;
     }
     if (target === moved) return;
     if (target !== undefined) checkReplace(listing, moved, target);
-    checkMovable(tree, moved);
+    detach(tree, listing, moved);
     move(tree, from, moved, to, target, (flags & RENAME_WHITEOUT) !== 0 ? caller : undefined);
   } finally {
     tree.table.settle(moved);

@@ -44,6 +44,8 @@ export interface DaemonOptions {
   upperNames?: StoreNames;
   /** It must hold no redirects. */
   withoutRedirects?: true;
+  /** Changes of attributes copy no data into it. */
+  metacopy?: true;
   readonly: boolean;
   /** It says ready only when it is warm: not for a command that waits for it. */
   rehearses: boolean;
@@ -282,14 +284,14 @@ class Daemon {
 }
 
 /** The descriptor itself stays open: the lock on the folder goes with it. */
-function upperOf({ lowers, upper, upperNames, withoutRedirects }: DaemonOptions): {
-  upper?: UpperData;
-} {
+function upperOf(options: DaemonOptions): { upper?: UpperData } {
+  const { lowers, upper, upperNames, withoutRedirects, metacopy = false } = options;
   if (upper === undefined) return {};
   const names = upperNames === undefined ? {} : { names: upperNames };
   const redirects = withoutRedirects !== true;
   const fd = native.dup(FIRST_LOWER + lowers);
-  return { upper: { fd, isDurable: upper === 'disk', redirects, ...names } };
+  const isUsers = process.getuid?.() !== 0;
+  return { upper: { fd, isDurable: upper === 'disk', redirects, metacopy, isUsers, ...names } };
 }
 
 function lowersOf({ lowers, commit }: DaemonOptions): LowerData[] {

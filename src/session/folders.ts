@@ -1,5 +1,13 @@
 /** Where sessions are recorded: a folder each, on a tmpfs, named as the session. */
-import { chmodSync, mkdirSync, rmdirSync, rmSync, statSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SessionError, UsageError } from '../errors.ts';
@@ -13,7 +21,7 @@ const CHOSEN_LENGTH = 48;
 const ENDING_MS = 2000;
 const POLL_MS = 20;
 /** Where the keeper mounts the tmpfs of a session's changes. */
-const UPPER_NAME = 'upper';
+export const UPPER_NAME = 'upper';
 /** Where a session is mounted that has no other place. */
 export const OWN_PLACE = 'root';
 const MNT_DETACH = 2;
@@ -98,8 +106,12 @@ export async function reserve(
   }
 }
 
-/** Whether the session's changes are on a tmpfs that is still mounted. */
-export function hasTmpfs(folder: string): boolean {
+/** Whether the session's changes are still there: on a tmpfs that is mounted, or of an ordinary user in its folder. */
+export function hasChanges(folder: string): boolean {
+  return process.getuid?.() === 0 ? hasTmpfs(folder) : existsSync(join(folder, UPPER_NAME));
+}
+
+function hasTmpfs(folder: string): boolean {
   const upper = statSync(join(folder, UPPER_NAME), { throwIfNoEntry: false });
   return upper !== undefined && upper.dev !== statSync(folder).dev;
 }
@@ -120,10 +132,30 @@ export function release(folder: string): void {
     const mount = Buffer.from(join(folder, UPPER_NAME)).toString('latin1');
     native.umount2(mount, MNT_DETACH | UMOUNT_NOFOLLOW);
   }
-  rmSync(folder, { recursive: true, force: true });
+  removeTree(folder);
   try {
     rmdirSync(join(folder, '..'));
   } catch {
     // Others are in it.
+  }
+}
+
+/** Removes a folder with all that is in it, also directories that are read-only to their owner. */
+export function removeTree(path: string | Buffer): void {
+  try {
+    rmSync(path, { recursive: true, force: true });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EACCES') throw error;
+    makeRemovable(path);
+    rmSync(path, { recursive: true, force: true });
+  }
+}
+
+function makeRemovable(path: string | Buffer): void {
+  chmodSync(path, 0o700);
+  for (const entry of readdirSync(path, { withFileTypes: true, encoding: 'buffer' })) {
+    if (entry.isDirectory()) {
+      makeRemovable(Buffer.concat([Buffer.from(path), Buffer.from('/'), entry.name]));
+    }
   }
 }

@@ -6,12 +6,13 @@ import type { Duplex } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { SessionError } from '../errors.ts';
 import { programPath } from '../native.ts';
-import { hostPath, openPlace, type Places, shown } from './checks.ts';
+import { type HostPath, hostPath, openPlace, type Places, shown } from './checks.ts';
 import type { DaemonOptions } from './daemon.ts';
 import { HOTFIX_NAMES } from './deployment-folder.ts';
 import type { Secluded, UnlockOptions } from './launcher.ts';
 import type { SessionRecord } from './record.ts';
 import type { Store } from './store.ts';
+import { keepsInFolder, ownUpper } from './upper.ts';
 import { writeIdMaps } from './user-ids.ts';
 
 const UPPER_FLAGS = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
@@ -57,10 +58,8 @@ export async function start(given: Start): Promise<ChildProcess | undefined> {
     const logFlags = constants.O_RDWR | constants.O_APPEND | constants.O_CREAT;
     const lowers = store?.fds ?? places.sources.map((source) => opened(openPlace(source)));
     const log = opened(openSync(`${folder}/log`, logFlags, 0o600));
-    const hasFolder = record.upper !== 'memory' && record.upper !== 'tmpfs';
-    const upper = hasFolder
-      ? [opened(openSync(given.upperPath ?? hostPath(record.upper), UPPER_FLAGS))]
-      : [];
+    const upperPath = given.upperPath ?? upperPathOf(folder, record);
+    const upper = upperPath === undefined ? [] : [opened(openSync(upperPath, UPPER_FLAGS))];
     const keeper = spawn(
       programs.keeper,
       [
@@ -104,10 +103,17 @@ export async function start(given: Start): Promise<ChildProcess | undefined> {
   }
 }
 
+/** Of a directory that is there already, whose descriptor is handed on. */
+function upperPathOf(folder: string, { upper }: SessionRecord): HostPath | undefined {
+  if (keepsInFolder(upper)) return ownUpper(folder);
+  return upper === 'memory' || upper === 'tmpfs' ? undefined : hostPath(upper);
+}
+
 function upperArguments({ record, isLeft }: Start): string[] {
   const { upper, limitBytes } = record;
   if (upper === 'memory') return [];
-  const kind = upper === 'tmpfs' ? `--tmpfs=${limitBytes}` : '--upper';
+  const isMount = upper === 'tmpfs' && !keepsInFolder(upper);
+  const kind = isMount ? `--tmpfs=${limitBytes}` : '--upper';
   return isLeft ? [kind, '--attach'] : [kind];
 }
 
@@ -134,6 +140,7 @@ function keeperArguments(
     links: record.links,
     limitBytes: record.limitBytes,
     ...(record.upper !== 'memory' && { upper: record.upper === 'tmpfs' ? 'tmpfs' : 'disk' }),
+    ...(record.metacopy === true && { metacopy: true }),
     ...(record.deployment?.state === 'hotfix' && {
       upperNames: HOTFIX_NAMES,
       withoutRedirects: true,

@@ -32,7 +32,16 @@ import { checkContext } from './selinux.ts';
 import { Session } from './session.ts';
 import { clearLeft, findLeft, type Left, resumed } from './resume.ts';
 import { openStore, type Store } from './store.ts';
-import { checkFolder, checkSize, findUpper, label, type Lower, type UpperOption } from './upper.ts';
+import {
+  checkFolder,
+  checkMetacopy,
+  checkSize,
+  findUpper,
+  keepsInFolder,
+  label,
+  type Lower,
+  type UpperOption,
+} from './upper.ts';
 import { DEFAULT_SIZE, formatBytes, memoryBytes, parseSize } from './size.ts';
 import { USR } from './usr-state.ts';
 
@@ -60,6 +69,11 @@ export interface UnlockOptions {
    * and the machine. A session on the latter two whose daemon has died is brought back by its name.
    */
   upper?: UpperOption;
+  /**
+   * With a tmpfs or a directory, for root: changes of a file's attributes alone copy no data. Kernel overlayfs shows such changes
+   * when it is mounted with metacopy=on only.
+   */
+  metacopy?: boolean;
   /** With a directory: take the changes in it for this source, though they were made over another. */
   force?: boolean;
   /** The session's name: the mountpoint's last component when left out, with a number when taken. */
@@ -128,7 +142,7 @@ export async function launch(given: UnlockOptions, secluded?: Secluded): Promise
   const mounter = secluded === undefined ? findMounter() : '';
   const keeper = findKeeper();
   const asked =
-    given.upper === undefined ? undefined : findUpper(given.upper, process.getuid?.() === 0);
+    given.upper === undefined ? undefined : findUpper(given.upper, secluded?.ids !== undefined);
   const left = await findLeft(given, asked);
   if (left !== undefined) await clearLeft(left);
   const options = left === undefined ? given : resumed(given, left);
@@ -190,6 +204,11 @@ async function begin(options: UnlockOptions, found: Found): Promise<Launched> {
   const { mounter, left, secluded, booted } = found;
   const upper = booted?.upper ?? left?.record.upper ?? found.asked ?? 'memory';
   checkSize(options.size, upper);
+  const metacopy = checkMetacopy(
+    options.metacopy ?? left?.record.metacopy,
+    upper,
+    booted !== undefined,
+  );
   using store = options.repo === undefined ? undefined : openStore(options, options.repo);
   const places = findPlaces(
     store === undefined ? options.source : [store.path],
@@ -207,12 +226,12 @@ async function begin(options: UnlockOptions, found: Found): Promise<Launched> {
   const context = options.context ?? left?.record.context;
   if (secluded === undefined) checkContext(context, places.mountpoint === USR);
   const total = memoryBytes();
-  const isBounded = upper === 'memory' || upper === 'tmpfs';
+  const isBounded = upper === 'memory' || (upper === 'tmpfs' && !keepsInFolder(upper));
   const limitBytes = isBounded ? parseSize(options.size ?? DEFAULT_SIZE, total) : 0;
   const warnings = [...placeWarnings(places), ...sizeWarnings(limitBytes, total, await limits())];
 
   const lower = lowerOf(options, places, store);
-  const hasOwnFolder = !isBounded && booted?.upper === undefined;
+  const hasOwnFolder = upper !== 'memory' && upper !== 'tmpfs' && booted?.upper === undefined;
   if (hasOwnFolder) checkFolder(upper, places, lower, options.force ?? false);
   const folder =
     found.place?.folder ??
@@ -226,6 +245,7 @@ async function begin(options: UnlockOptions, found: Found): Promise<Launched> {
     ...lower,
     mode: store === undefined ? 'directory' : 'commit',
     upper,
+    ...(metacopy && { metacopy }),
     ...(secluded !== undefined && { seclusion: secluded.ids === undefined ? 'mounts' : 'users' }),
     ...(options.transport !== undefined && { transport: options.transport }),
     ...(booted !== undefined && { deployment: booted.record }),

@@ -34,6 +34,8 @@ export interface SessionRecord {
   mode: 'directory' | 'commit';
   /** `memory`, `tmpfs`, or the path of the directory that the changes are in. */
   upper: ByteString;
+  /** Changes of attributes copy no data into it. */
+  metacopy?: true;
   /** `kernel` when left out. */
   transport?: 'kernel' | 'fuse-native';
   links: 'shared' | 'separate';

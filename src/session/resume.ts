@@ -11,6 +11,7 @@ import { clear } from './lock.ts';
 import { readRecord, type SessionRecord } from './record.ts';
 import { listSessions } from './registry.ts';
 import { inspect, isResumable } from './status.ts';
+import { keepsInFolder } from './upper.ts';
 
 export interface Left {
   folder: string;
@@ -69,7 +70,8 @@ export function resumed(given: UnlockOptions, { folder, record }: Left): UnlockO
     upper: record.upper === 'tmpfs' ? 'tmpfs' : hostPath(record.upper),
     transport: given.transport ?? record.transport ?? 'kernel',
     ...(record.repo === undefined ? { links: record.links } : { repo: hostPath(record.repo) }),
-    ...(record.upper === 'tmpfs' && { size: String(record.limitBytes) }),
+    ...(record.upper === 'tmpfs' &&
+      !keepsInFolder(record.upper) && { size: String(record.limitBytes) }),
   };
 }
 

@@ -4,7 +4,7 @@ import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { hostPath, shown } from './checks.ts';
 import { Control } from './control.ts';
-import { hasTmpfs } from './folders.ts';
+import { hasChanges } from './folders.ts';
 import { allNamespaces } from './holders.ts';
 import { isOf, type Mount, mountsOr, readMounts, topmostAt } from './mountinfo.ts';
 import { isAlive } from './processes.ts';
@@ -101,7 +101,7 @@ async function settled(folder: string): Promise<SessionState | undefined> {
 /** Whether the changes of a session whose daemon has died are still there. */
 export function isResumable(folder: string, { upper }: SessionRecord): boolean {
   if (upper === 'memory') return false;
-  return upper === 'tmpfs' ? hasTmpfs(folder) : existsSync(hostPath(upper));
+  return upper === 'tmpfs' ? hasChanges(folder) : existsSync(hostPath(upper));
 }
 
 function judge(

@@ -3,6 +3,7 @@ import {
   constants,
   existsSync,
   fsyncSync,
+  mkdirSync,
   openSync,
   closeSync,
   readdirSync,
@@ -10,12 +11,15 @@ import {
   realpathSync,
   renameSync,
   rmSync,
+  statfsSync,
   statSync,
   writeFileSync,
 } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { SessionError, UsageError } from '../errors.ts';
 import type { ByteString } from '../native.ts';
 import { bytes, type HostPath, hostPath, shown } from './checks.ts';
+import { registryFolder, removeTree, UPPER_NAME } from './folders.ts';
 import type { SessionRecord } from './record.ts';
 
 /** `memory`, `tmpfs`, or the path of a directory. */
@@ -24,19 +28,30 @@ export type UpperOption = HostPath;
 /** What of a session's record says which lower its changes are over. */
 export type Lower = Pick<SessionRecord, 'source' | 'repo' | 'commit' | 'links'>;
 
+/** Of statfs(2). */
+const TMPFS_MAGIC = 0x0102_1994;
+
 const LABEL = 'ostree-ts.json';
 const OURS = new Set(['upper', 'upper.new', 'work', LABEL, `${LABEL}.new`]);
 
-/** The kind of an upper, or the real path of its directory. @throws UsageError, SessionError. */
-export function findUpper(option: UpperOption | undefined, isRoot: boolean): ByteString {
+/**
+ * The kind of an upper, or the real path of its directory.
+ *
+ * @param isOthersIds  the session is in a user namespace, whose owners an ordinary user's files cannot have.
+ * @throws UsageError, SessionError.
+ */
+export function findUpper(option: UpperOption | undefined, isOthersIds: boolean): ByteString {
   if (option === undefined || option === 'memory') return 'memory';
-  if (!isRoot) {
+  if (isOthersIds) {
     throw new SessionError(
-      `only root can keep changes in ${option === 'tmpfs' ? 'a tmpfs' : 'a directory'}, in this version`,
-      'leave --upper out: changes are then kept in memory',
+      `an ordinary user's run keeps its changes in memory: files in ${option === 'tmpfs' ? 'a tmpfs' : 'a directory'} of yours cannot have the owners of its user namespace`,
+      'leave --upper out',
     );
   }
-  if (option === 'tmpfs') return 'tmpfs';
+  if (option === 'tmpfs') {
+    if (keepsInFolder(option)) checkRuntimeFolder();
+    return 'tmpfs';
+  }
   const name = shown(bytes(option));
   try {
     const real = realpathSync.native(option, 'buffer');
@@ -155,12 +170,59 @@ function readLabel(path: ByteString): Lower | undefined {
 
 /** Throws the changes of a session away. */
 export function discardFolder(path: ByteString): void {
-  for (const name of OURS) rmSync(hostFile(path, name), { recursive: true, force: true });
+  for (const name of OURS) removeTree(hostFile(path, name));
+}
+
+/**
+ * Whether changes on a tmpfs are in the session's own folder: only root can mount a tmpfs that outlives the daemon, and the
+ * runtime directory of an ordinary user is on one.
+ */
+export function keepsInFolder(upper: UpperOption): boolean {
+  return upper === 'tmpfs' && process.getuid?.() !== 0;
+}
+
+/** The directory of changes in the session's folder, made when it is not there. */
+export function ownUpper(folder: string): string {
+  const path = join(folder, UPPER_NAME);
+  mkdirSync(path, { mode: 0o700, recursive: true });
+  return path;
+}
+
+function checkRuntimeFolder(): void {
+  const folder = dirname(registryFolder());
+  if (statfsSync(folder).type === TMPFS_MAGIC) return;
+  throw new SessionError(
+    `${folder} is not on a tmpfs, and an ordinary user cannot mount one that outlives the daemon`,
+    'name a directory for the changes, or leave --upper out: they are then kept in memory',
+  );
+}
+
+/** Whether changes of attributes copy no data. @throws UsageError where the format does not allow it. */
+export function checkMetacopy(
+  metacopy: boolean | undefined,
+  upper: string,
+  isDeployment: boolean,
+): boolean {
+  if (metacopy !== true) return false;
+  if (process.getuid?.() === 0 && upper !== 'memory' && !isDeployment) return true;
+  throw new UsageError(
+    upper === 'memory'
+      ? 'changes in memory copy no data anyway'
+      : 'files without data of their own (metacopy) need redirects, which this upper may not have',
+    'leave --metacopy out',
+  );
 }
 
 /** Refuses what an upper on disk has no use for. */
 export function checkSize(size: string | undefined, upper: string): void {
-  if (size === undefined || upper === 'memory' || upper === 'tmpfs') return;
+  if (size === undefined || upper === 'memory') return;
+  if (keepsInFolder(upper)) {
+    throw new UsageError(
+      "an ordinary user's session on a tmpfs is in the runtime directory, and may hold what that holds",
+      'leave --size out',
+    );
+  }
+  if (upper === 'tmpfs') return;
   throw new UsageError(
     'a session in a directory may hold what its filesystem holds',
     'leave --size out',

@@ -81,28 +81,35 @@ function mountKernel({ lower, changes, mountpoint }: Place, options: string): vo
   execFileSync('mount', ['-t', 'overlay', 'overlay', '-o', all, mountpoint]);
 }
 
-test.serial(`the kernel shows what a session has written, ${ROUNDS} times`, async (t) => {
-  for (let round = 0; round < ROUNDS; round++) {
-    const seed = FIRST_SEED + round;
-    const here = await prepare(t, seed);
-    const { lower, changes, mountpoint, script } = here;
-    const before = await list(lower);
-    const session = await unlock({ source: [lower], mountpoint, upper: changes });
-    const ours = await work(mountpoint, script);
-    await session.lock({ lazy: true });
-    for (const options of ['', ',redirect_dir=on']) {
-      mountKernel(here, options);
-      const theirs = await list(mountpoint);
-      execFileSync('umount', [mountpoint]);
-      t.deepEqual(compareListings(ours, theirs), [], `seed ${seed}${options}`);
-    }
-    // It can go on where the kernel has been.
-    const again = await unlock({ source: [lower], mountpoint, upper: changes });
-    t.deepEqual(compareListings(ours, await list(mountpoint)), [], `seed ${seed}, again`);
-    await again.lock({ lazy: true });
-    t.is(await list(lower), before);
-  }
-});
+for (const metacopy of [false, true]) {
+  test.serial(
+    `the kernel shows what a session has written, ${ROUNDS} times${metacopy ? ', metacopy' : ''}`,
+    async (t) => {
+      for (let round = 0; round < ROUNDS; round++) {
+        const seed = FIRST_SEED + round;
+        const here = await prepare(t, seed);
+        const { lower, changes, mountpoint, script } = here;
+        const before = await list(lower);
+        const session = await unlock({ source: [lower], mountpoint, upper: changes, metacopy });
+        const ours = await work(mountpoint, script);
+        await session.lock({ lazy: true });
+        for (const options of metacopy
+          ? [',redirect_dir=on,metacopy=on']
+          : ['', ',redirect_dir=on']) {
+          mountKernel(here, options);
+          const theirs = await list(mountpoint);
+          execFileSync('umount', [mountpoint]);
+          t.deepEqual(compareListings(ours, theirs), [], `seed ${seed}${options}`);
+        }
+        // It can go on where the kernel has been.
+        const again = await unlock({ source: [lower], mountpoint, upper: changes });
+        t.deepEqual(compareListings(ours, await list(mountpoint)), [], `seed ${seed}, again`);
+        await again.lock({ lazy: true });
+        t.is(await list(lower), before);
+      }
+    },
+  );
+}
 
 for (const options of ['', ',redirect_dir=on', ',redirect_dir=on,metacopy=on']) {
   test.serial(

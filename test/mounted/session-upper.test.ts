@@ -1,9 +1,14 @@
 /** Changes on a tmpfs and in a directory: what is kept, what is refused, and a session brought back after its daemon's death. */
 import test from 'ava';
-import { inSandbox, type Inside } from '../helpers/sandbox.ts';
+import { inSandbox, type Inside, USERS } from '../helpers/sandbox.ts';
 
 const sandboxed = test.macro(async (t, body: (inside: Inside) => Promise<void>) => {
   await inSandbox(body);
+  t.pass();
+});
+
+const sandboxedAs = test.macro(async (t, body: (inside: Inside) => Promise<void>) => {
+  await inSandbox(body, { uid: USERS[0] });
   t.pass();
 });
 
@@ -205,6 +210,51 @@ test(
       tools.matches(`${error.message} ${error.remedy}`, message);
     }
     tools.same(fs.readdirSync(foreign), ['mine']);
+    await tools.nothingIsLeft();
+  },
+);
+
+test(
+  'an ordinary user keeps changes on a tmpfs and in a directory, without redirects, and gets them back',
+  sandboxedAs,
+  async ({ library, tools, work }) => {
+    const fs = await import('node:fs');
+    const path = await import('node:path');
+    const tree = tools.plant(`${work}/tree`, { 'd/a': 'a', 'd/sub/b': 'b', 'd/gone': 'x', f: 'f' });
+    fs.chmodSync(`${tree}/d/sub/b`, 0o444);
+    fs.chmodSync(`${tree}/d/sub`, 0o555);
+    const mountpoint = tools.plant(`${work}/mnt`, {});
+    const changes = tools.plant(`${work}/changes`, {});
+    for (const upper of ['tmpfs', changes]) {
+      const session = await library.unlock({ source: [tree], mountpoint, upper, name: 'mine' });
+      const kept =
+        upper === 'tmpfs'
+          ? path.join(process.env['XDG_RUNTIME_DIR'] ?? '', 'ostree-ts/mine/upper')
+          : changes;
+      fs.rmSync(`${mountpoint}/d/gone`);
+      fs.writeFileSync(`${mountpoint}/f`, 'changed');
+      fs.chmodSync(`${mountpoint}/d/sub/b`, 0o400);
+      fs.renameSync(`${mountpoint}/d`, `${mountpoint}/moved`);
+      const { daemon, keeper } = await tools.pids(session);
+      process.kill(daemon, 'SIGKILL');
+      await tools.until(() => !fs.existsSync(`/proc/${keeper}`), 5000);
+      tools.equal(fs.statSync(`${kept}/upper/d`).isCharacterDevice(), true);
+      const marks = tools.run('getfattr', ['-R', '-d', '-m', '.', `${kept}/upper`]);
+      tools.matches(marks, /user\.overlay\.opaque="y"/);
+      tools.equal(/redirect/.test(marks), false);
+      const back = await library.unlock({ source: [tree], mountpoint, upper, name: 'mine' });
+      tools.same(fs.readdirSync(mountpoint).sort(), ['f', 'moved']);
+      tools.same(fs.readdirSync(`${mountpoint}/moved`).sort(), ['a', 'sub']);
+      tools.equal(fs.readFileSync(`${mountpoint}/f`, 'utf8'), 'changed');
+      tools.equal(fs.statSync(`${mountpoint}/moved/sub/b`).mode & 0o7777, 0o400);
+      tools.equal(fs.statSync(`${mountpoint}/moved/sub`).mode & 0o7777, 0o555);
+      await back.lock({ discard: true });
+      tools.same(fs.readdirSync(tree).sort(), ['d', 'f']);
+    }
+    const sized = await tools.rejection(
+      library.unlock({ source: [tree], mountpoint, upper: 'tmpfs', size: '1M' }),
+    );
+    tools.matches(sized.message, /runtime directory/);
     await tools.nothingIsLeft();
   },
 );

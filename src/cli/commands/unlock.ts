@@ -17,6 +17,7 @@ export interface SourceOptions {
   verify?: true;
   allowPartial?: true;
   upper?: string;
+  metacopy?: true;
   transport?: 'kernel' | 'fuse-native';
   force?: true;
 }
@@ -88,6 +89,10 @@ export function addSourceOptions(command: Command): Command {
       '--upper <kind>',
       'where changes are kept: memory (the default), tmpfs, or a directory, which outlives the session',
     )
+    .option(
+      '--metacopy',
+      'with tmpfs or a directory, for root: changes of attributes alone copy no data',
+    )
     .option('--force', 'with a directory: take the changes in it though they are of another SOURCE')
     .addOption(only('--io <mode>', 'how the kernel reads and writes', 'cached', ['passthrough']))
     .addOption(
@@ -142,7 +147,18 @@ async function start(
 /** What the library is told. @throws UsageError options that make no sense together. */
 export function libraryOptions(
   source: string | undefined,
-  { repo, verify, allowPartial, size, name, links, upper, transport, force }: SourceOptions,
+  {
+    repo,
+    verify,
+    allowPartial,
+    size,
+    name,
+    links,
+    upper,
+    metacopy,
+    transport,
+    force,
+  }: SourceOptions,
 ): UnlockOptions {
   if (repo === undefined && (verify === true || allowPartial === true)) {
     throw new UsageError(
@@ -159,6 +175,7 @@ export function libraryOptions(
     ...(name === undefined ? {} : { name }),
     ...(links === undefined ? {} : { links }),
     ...(upper === undefined ? {} : { upper: upperOf(upper) }),
+    ...(metacopy === undefined ? {} : { metacopy }),
     ...(transport === undefined ? {} : { transport }),
     ...(force === undefined ? {} : { force }),
   };
