@@ -5,6 +5,9 @@
  *   node scripts/test.mjs                        everything, seeded and bounded
  *   node scripts/test.mjs test/cli.test.ts ...   these suites only
  *
+ * Suites that run on a mount do so on the memory upper; those of UPPERS again on a tmpfs and on disk, and all of them at a scale
+ * above 1. OSTREE_TS_TEST_UPPER says which upper a single run has.
+ *
  * OSTREE_TS_TEST_SCALE multiplies the number of random operations, cycles and repetitions (`npm run test:long`).
  */
 import { spawn } from 'node:child_process';
@@ -21,6 +24,10 @@ const DEADLINE = Date.now() + 19 * 60_000 * SCALE;
 
 /** Suites that mount run in namespaces of their own, so many at once: some look at all sessions there are. */
 const AT_ONCE = 2;
+/** What is run on each other upper as well, of the suites that ask for a session by `mounted`. */
+const UPPERS = { tmpfs: ['rename', 'random'], disk: ['directories', 'random'] };
+/** The others of those. */
+const ON_MOUNTED = ['acl', 'attributes', 'data', 'limits', 'mmap', 'names', 'programs', 'xattrs'];
 /** These take longest, and so begin first. */
 const LONG = ['programs', 'commit-system', 'random'];
 
@@ -133,9 +140,16 @@ async function runMounted(env) {
     await runSuites({ name: 'suites on a mount', files, concurrency: 1 }, env);
     return;
   }
-  const queue = suites.values();
+  const others = Object.entries(UPPERS).flatMap(([upper, some]) =>
+    (SCALE > 1 ? [...new Set([...ON_MOUNTED, ...Object.values(UPPERS).flat()])] : some).map(
+      (suite) => ({ suite, upper }),
+    ),
+  );
+  const queue = [...suites.map((suite) => ({ suite, upper: 'memory' })), ...others].values();
   const lane = async () => {
-    for (const suite of queue) await runApart(suite, env);
+    for (const { suite, upper } of queue) {
+      await runApart(suite, upper, { ...env, OSTREE_TS_TEST_UPPER: upper });
+    }
   };
   // A mountpoint for the sessions of each: a folder that is there anyway, or goes again.
   const isNew = mkdirSync(SESSIONS, { recursive: true, mode: 0o700 }) !== undefined;
@@ -145,8 +159,8 @@ async function runMounted(env) {
 
 const SESSIONS = '/run/ostree-ts';
 
-/** @param {string} suite @param {NodeJS.ProcessEnv} env */
-async function runApart(suite, env) {
+/** @param {string} suite @param {string} upper @param {NodeJS.ProcessEnv} env */
+async function runApart(suite, upper, env) {
   const start = Date.now();
   const flags = ['--mount', '--pid', '--fork', '--kill-child', '--mount-proc'];
   const script = `mount -t tmpfs -o mode=700 tmpfs ${SESSIONS} && exec "$@"`;
@@ -165,7 +179,7 @@ async function runApart(suite, env) {
   const [good, bad] = sum.split(' passed, ').map(Number.parseInt);
   passed += good ?? 0;
   failed += bad ?? 0;
-  const took = `${suite}: ${sum}, ${Math.round((Date.now() - start) / 1000)} s`;
+  const took = `${suite} (${upper}): ${sum}, ${Math.round((Date.now() - start) / 1000)} s`;
   if (why === undefined || (bad ?? 0) > 0) console.log(`# ${took}`);
   else count(false, `${took}: ${why}`);
 }
