@@ -57,7 +57,8 @@ export async function* changedFiles(
     if (input !== undefined) yield input;
     const names = hasWhiteouts ? removed.get(path) : undefined;
     if (names === undefined) continue;
-    const isEmptied = tree.names(path).every((name) => added.has(join(path, name)));
+    // Not of the root, which unpackers may take for something else.
+    const isEmptied = path !== '/' && tree.names(path).every((name) => added.has(join(path, name)));
     for (const name of isEmptied ? [OPAQUE_MARKER] : names.map((each) => WHITEOUT_PREFIX + each)) {
       yield { entry: tarEntry('file', join(path, name).slice(1), { mode: 0 }) };
     }
