@@ -25,7 +25,7 @@ const DEADLINE = Date.now() + 19 * 60_000 * SCALE;
 /** Suites that mount run in namespaces of their own, so many at once: some look at all sessions there are. */
 const AT_ONCE = 2;
 /** What is run on each other upper as well, of the suites that ask for a session by `mounted`. */
-const UPPERS = { tmpfs: ['rename', 'random'], disk: ['directories', 'random'] };
+const UPPERS = { tmpfs: ['rename', 'random'], disk: ['rename'] };
 /** The others of those. */
 const ON_MOUNTED = ['acl', 'attributes', 'data', 'limits', 'mmap', 'names', 'programs', 'xattrs'];
 /** These take longest, and so begin first. */
