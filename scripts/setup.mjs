@@ -7,7 +7,7 @@
  *
  *   node scripts/setup.mjs [build|demo|test|bench|prebuilds]
  */
-import { spawnSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   accessSync,
@@ -209,6 +209,10 @@ async function compile() {
     for (const folder of ['src', 'test', 'scripts']) replaceChanged(folder, next);
     await bundle(join(next, 'bundle'));
     replaceChanged('bundle', next);
+    mkdirSync(join(next, 'man'), { recursive: true });
+    const page = [join(ROOT, 'build/bundle/cli/main.js'), 'completion', 'man'];
+    writeFileSync(join(next, 'man/ostree-ts.1'), execFileSync(process.execPath, page));
+    replaceChanged('man', next);
     for (const folder of ['src', 'bundle'])
       chmodSync(join(ROOT, `build/${folder}/cli/main.js`), 0o755);
   } finally {

@@ -107,6 +107,7 @@ test('the package holds what runs, and nothing else', (t) => {
     /^(LICENSE|package\.json)$/,
     /^build\/src\/[a-z/-]+\.(js|d\.ts)$/,
     /^build\/bundle\/[a-z/-]+\.js$/,
+    /^build\/man\/ostree-ts\.1$/,
     /^native\/([a-z]+\.(cc|h)|binding\.gyp)$/,
     /^prebuilds\/linux-(x64|arm64)\/(ostree_ts\.node|keeper|runner)$/,
   ];

@@ -5,6 +5,7 @@ import { SessionError, UsageError } from '../errors.ts';
 import type { BusyError, Holder } from '../index.ts';
 import { apply } from './commands/apply.ts';
 import { cat } from './commands/cat.ts';
+import { completion } from './commands/completion.ts';
 import { diff } from './commands/diff.ts';
 import { doctor } from './commands/doctor.ts';
 import { exportCommand } from './commands/export.ts';
@@ -31,6 +32,7 @@ const COMMANDS = {
   ls,
   cat,
   doctor,
+  completion,
 };
 
 /** Done; refused or failed; called wrongly. */
