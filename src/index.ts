@@ -7,6 +7,7 @@ export { formatEntry, openRepository, RepositoryReader } from './ostree/reader.t
 export type { ListOptions, TreeEntry, Xattr } from './ostree/reader.ts';
 export { ConflictError } from './session/apply.ts';
 export type { ApplyOptions, ApplyResult } from './session/apply.ts';
+export type { CommitOptions, CommitProgress, CommitResult } from './session/commit.ts';
 export { exportWarnings } from './session/export.ts';
 export type { ExportFormat, ExportOptions, ExportResult } from './session/export.ts';
 export { doctor } from './session/doctor.ts';

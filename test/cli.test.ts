@@ -19,6 +19,8 @@ import type {
   Change,
   DeploymentStatus,
   ExportOptions,
+  CommitOptions,
+  CommitResult,
   ExportResult,
   Finding,
   LockResult,
@@ -99,6 +101,16 @@ const EXPORTED: ExportResult = {
   skipped: ['/run/\xff'],
 };
 
+const COMMITTED: CommitResult = {
+  commit: 'c'.repeat(64),
+  parent: null,
+  branch: 'a/b',
+  repo: '/srv/repo',
+  files: 3,
+  bytes: 1536,
+  skipped: ['/run/\xff'],
+};
+
 /** A session that does what it is told to. */
 class Pretended implements AnySession {
   readonly #status: SessionStatus;
@@ -140,6 +152,12 @@ class Pretended implements AnySession {
   async export(options: ExportOptions): Promise<ExportResult> {
     this.asked = options;
     return EXPORTED;
+  }
+
+  async commit({ signal, onWait, onProgress, ...options }: CommitOptions): Promise<CommitResult> {
+    void [signal, onWait, onProgress];
+    this.asked = options;
+    return COMMITTED;
   }
 
   async lock(options: { lazy?: boolean } = {}): Promise<LockResult> {
@@ -525,6 +543,23 @@ test('apply says what it did, and who has won', async (t) => {
 
 test('', misused, ['apply', 'x', '--ours', '--theirs'], /cannot be used with/);
 test('', misused, ['undo'], /missing required argument/);
+
+test('commit passes on what is typed, and says what was made and left out', async (t) => {
+  const session = new Pretended(STATUS);
+  const line = ['commit', 'usr', '--branch=a/b', '--subject=s', '--add-metadata-string=k=v=w'];
+  const { code, out, err } = await typed([...line, '--timestamp=5'], { sessions: [session] });
+  t.is(code, 0);
+  t.deepEqual(session.asked, {
+    branch: 'a/b',
+    subject: 's',
+    metadata: { k: 'v=w' },
+    timestamp: 5,
+  });
+  t.deepEqual(out, [`a/b: ${COMMITTED.commit}, 3 files read (1.5 KiB)`]);
+  t.deepEqual(err, ['ostree-ts: warning: left out: "/run/\\377"']);
+  t.is((await typed(['commit', 'usr'])).code, 2);
+  t.is((await typed([...line, '--add-metadata-string=none'])).code, 2);
+});
 
 test('export says what it wrote, and warns of what it could not', async (t) => {
   const line = ['export', '--format=tar', '--output=out.tar', '--timestamp=7'];

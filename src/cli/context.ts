@@ -24,6 +24,7 @@ export type AnySession = Pick<
   | 'status'
   | 'statistics'
   | 'diff'
+  | 'commit'
   | 'export'
   | 'undo'
   | 'apply'

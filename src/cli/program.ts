@@ -5,6 +5,7 @@ import { SessionError, UsageError } from '../errors.ts';
 import type { BusyError, Holder } from '../index.ts';
 import { apply } from './commands/apply.ts';
 import { cat } from './commands/cat.ts';
+import { commit } from './commands/commit.ts';
 import { completion } from './commands/completion.ts';
 import { diff } from './commands/diff.ts';
 import { doctor } from './commands/doctor.ts';
@@ -26,6 +27,7 @@ const COMMANDS = {
   diff,
   undo,
   apply,
+  commit,
   export: exportCommand,
   import: importCommand,
   lock,

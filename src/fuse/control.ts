@@ -7,6 +7,7 @@ import type { Usage } from '../overlay/overlay.ts';
 import type { Undone } from '../overlay/undo.ts';
 import type { Server } from './server.ts';
 import type { OperationStatistics } from './statistics.ts';
+import type { Snapshots } from './snapshots.ts';
 
 /** What is asked about. Before the filesystem is mounted there is no server. */
 export interface Subject {
@@ -15,6 +16,7 @@ export interface Subject {
   problems?: () => string[];
   /** Takes paths back to the lowers, and tells the kernel. */
   undo?: (paths: string[]) => Undone[];
+  snapshots?: Snapshots;
   server?: Pick<Server, 'requests' | 'taint' | 'mutations'>;
   /** Replies that the kernel did not accept. */
   refused?: () => number;
@@ -128,6 +130,13 @@ export class Control {
     return this.#lastListing;
   }
 
+  /** @throws Error this filesystem takes none. */
+  get snapshots(): Snapshots {
+    const { snapshots } = this.#subject;
+    if (snapshots === undefined) throw new Error('this filesystem takes no snapshots');
+    return snapshots;
+  }
+
   #warnings(): string[] {
     const warnings: string[] = [];
     const { used, limit } = this.#subject.overlay.usage();
@@ -144,6 +153,23 @@ type Handler = (control: Control, args: unknown) => unknown;
 const HANDLERS: ReadonlyMap<string, Handler> = new Map<string, Handler>([
   ['status', (control) => control.status()],
   ['statistics', (control) => control.statistics()],
+  ['snapshot', (control) => control.snapshots.begin()],
+  [
+    'snapshot-entries',
+    ({ snapshots }, args) => snapshots.entries(numberOf(args, 'snapshot'), numberOf(args, 'from')),
+  ],
+  [
+    'snapshot-content',
+    ({ snapshots }, args) =>
+      snapshots.content(
+        numberOf(args, 'snapshot'),
+        numberOf(args, 'file'),
+        numberOf(args, 'offset'),
+        numberOf(args, 'length'),
+        typeof args === 'object' && args !== null && Reflect.get(args, 'copy') === true,
+      ),
+  ],
+  ['snapshot-end', ({ snapshots }, args) => snapshots.end(numberOf(args, 'snapshot'))],
   ['diff', (control, args) => control.diff(numberOf(args, 'from'), numberOf(args, 'listing'))],
   ['undo', (control, args) => control.undo(pathsOf(args))],
 ]);

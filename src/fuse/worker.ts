@@ -25,6 +25,7 @@ import { Notifier } from './notify.ts';
 import { rehearse } from './rehearsal.ts';
 import { Server } from './server.ts';
 import { operationStatistics } from './statistics.ts';
+import { Snapshots } from './snapshots.ts';
 
 /** What a lower is made of, out of open directories. */
 export type LowerData =
@@ -116,7 +117,13 @@ class Worker {
     this.#native = addon;
     const { overlay, problems } = assemble(addon, data, (message) => this.#log(message));
     this.#overlay = overlay;
-    this.#subject = { overlay, problems };
+    this.#subject = {
+      overlay,
+      problems,
+      snapshots: new Snapshots(addon, directoryFds(data), data.arenaFd, () =>
+        this.#overlay.snapshot(),
+      ),
+    };
     this.#control = new Control(this.#subject);
   }
 
@@ -229,6 +236,10 @@ class Worker {
   #log(message: string): void {
     this.#post({ type: 'log', message });
   }
+}
+
+function directoryFds({ lowers }: WorkerData): number[] {
+  return lowers.flatMap((lower) => (lower.kind === 'directory' ? [lower.fd] : []));
 }
 
 /** V8's collector, which only a context that is made after the flag was set can see. */

@@ -34,6 +34,8 @@ export class Arena {
   #dirtyBlocks = 0;
   /** Given back and punched: they read as zeros. */
   #clean: Run[] = [];
+  /** Blocks that must stay as they are, with how often that was asked; true ones have been given back meanwhile. */
+  readonly #pins: Map<number, { count: number; isReleased: boolean }> = new Map();
   readonly #run: { start: number; count: number; zeroed: boolean } = {
     start: 0,
     count: 0,
@@ -81,8 +83,38 @@ export class Arena {
     return this.#run;
   }
 
+  /** Keeps a block's bytes as they are until `unpin`, even when it is given back. */
+  pin(block: number): void {
+    const pin = this.#pins.get(block);
+    if (pin === undefined) this.#pins.set(block, { count: 1, isReleased: false });
+    else pin.count++;
+  }
+
+  unpin(block: number): void {
+    const pin = this.#pins.get(block);
+    if (pin === undefined || --pin.count > 0) return;
+    this.#pins.delete(block);
+    if (pin.isReleased) this.release(block, 1);
+  }
+
+  isPinned(block: number): boolean {
+    return this.#pins.size > 0 && this.#pins.has(block);
+  }
+
   /** Gives blocks back. */
   release(start: number, count: number): void {
+    if (this.#pins.size > 0) {
+      for (let block = start; block < start + count; block++) this.#releaseOne(block);
+    } else this.#release(start, count);
+  }
+
+  #releaseOne(block: number): void {
+    const pin = this.#pins.get(block);
+    if (pin === undefined) this.#release(block, 1);
+    else pin.isReleased = true;
+  }
+
+  #release(start: number, count: number): void {
     const last = this.#dirty.at(-1);
     if (last !== undefined && last.start + last.count === start) last.count += count;
     else this.#dirty.push({ start, count });

@@ -38,6 +38,13 @@ export class BlockMap {
     region[slot] = value;
   }
 
+  clone(): BlockMap {
+    const copy = new BlockMap();
+    for (const [at, region] of this.#regions) copy.#regions.set(at, [...region]);
+    copy.held = this.held;
+    return copy;
+  }
+
   /** The first block at or after `from`, and before `to`, that is not ABSENT; `to` when there is none. */
   nextPresent(from: number, to: number): number {
     let index = from;

@@ -13,7 +13,7 @@ import { Repository } from '../ostree/repo.ts';
 import { hashName } from './directory.ts';
 import { idOfImage, type IdMaps } from './ids.ts';
 import { Attr, S_IFCHR, S_IFDIR, S_IFMT, S_IFREG } from './layer.ts';
-import type { Entries, LowerLayer, Name, Segments } from './layer.ts';
+import type { Entries, LowerLayer, Name, Place, Segments } from './layer.ts';
 import { ObjectCache, WHITEOUT_PREFIX, type ObjectCacheOptions } from './object-cache.ts';
 
 const DT_CHR = 2;
@@ -195,6 +195,10 @@ export class CommitLayer implements LowerLayer<CommitNode> {
 
   listxattr(node: CommitNode): ByteString[] {
     return this.#xattrsOf(node).map(({ name }) => name);
+  }
+
+  place({ checksum, meta }: CommitNode): Place {
+    return meta === undefined ? { checksum } : { checksum, meta };
   }
 
   close(): void {

@@ -11,7 +11,7 @@ import { STAT, STAT_FIELDS } from '../native.ts';
 import type { ByteString, Native } from '../native.ts';
 import { idOnHost, type IdMaps } from './ids.ts';
 import { Attr, S_IFMT, S_IFREG } from './layer.ts';
-import type { Entries, LowerLayer, Name, Segments } from './layer.ts';
+import type { Entries, LowerLayer, Name, Place, Segments } from './layer.ts';
 
 const O_PATH = 0o10000000;
 const O_NOATIME = 0o1000000;
@@ -204,6 +204,12 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
     if (value === -ENODATA || value === -EOPNOTSUPP) return undefined;
     check(value);
     return undefined;
+  }
+
+  place(node: DirectoryNode): Place {
+    const names: Name[] = [];
+    for (let at = node; at.parent !== undefined; at = at.parent) names.unshift(at.name);
+    return { path: names.join('/') };
   }
 
   close(): void {

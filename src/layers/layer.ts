@@ -96,6 +96,15 @@ export interface Entries {
   inos: Float64Array;
 }
 
+/** Where a node of a lower is, for somebody who has the lower as well. */
+export interface Place {
+  /** In a directory: the path from its root, '' for the root itself. */
+  path?: Name;
+  /** In a commit: the content object or dirtree, and the dirmeta of a directory. */
+  checksum?: string;
+  meta?: string;
+}
+
 /** A layer that is only read: a directory tree, or a commit in an OSTree repository. */
 export interface LowerLayer<Node extends object> {
   readonly root: Node;
@@ -138,6 +147,8 @@ export interface LowerLayer<Node extends object> {
   /** `undefined` when there is no such attribute; an overlay's own bookkeeping is not shown. */
   getxattr(node: Node, name: ByteString): Uint8Array | undefined;
   listxattr(node: Node): ByteString[];
+
+  place(node: Node): Place;
 
   /** Ends the layer: closes what it holds. */
   close(): void;

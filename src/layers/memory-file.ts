@@ -28,7 +28,7 @@ export class FileContents {
   readonly #origin: LowerRef | undefined;
   /** Bytes of the origin that can still be seen: the smallest size the file has had. */
   #originEnd: number;
-  readonly #map: BlockMap = new BlockMap();
+  #map: BlockMap = new BlockMap();
 
   constructor(
     native: Native,
@@ -57,6 +57,28 @@ export class FileContents {
     const shown = Math.min(originBlocks, Math.ceil(Math.min(this.#originEnd, size) / 512));
     const whole = Math.ceil(size / BLOCK_BYTES) * (BLOCK_BYTES / 512);
     return Math.max(own, Math.min(own + shown, whole));
+  }
+
+  /** The contents as they are now, for reading only, until `thaw`. */
+  frozen(): FileContents {
+    const arena = this.#arena;
+    const copy = new FileContents(
+      this.#native,
+      arena,
+      this.#charge,
+      this.#copied,
+      this.#origin,
+      this.#originEnd,
+    );
+    copy.#map = this.#map.clone();
+    for (const [, block] of copy.#map.blocks()) if (block > 0) arena.pin(block);
+    return copy;
+  }
+
+  /** Ends what `frozen` began. */
+  thaw(): void {
+    for (const [, block] of this.#map.blocks()) if (block > 0) this.#arena.unpin(block);
+    this.#map = new BlockMap();
   }
 
   /** The caller has clipped the range to the file's size. */
@@ -114,9 +136,10 @@ export class FileContents {
     const before = this.#map.held;
     this.#map.truncate(whole, (block) => this.#arena.release(block, 1));
     this.#charge((this.#map.held - before) * BLOCK_BYTES);
-    const block = this.#map.get(whole - 1);
     const tail = size % BLOCK_BYTES;
-    if (tail > 0 && block > 0) this.#store(block, tail, zeros, 0, BLOCK_BYTES - tail);
+    if (tail > 0 && this.#map.get(whole - 1) > 0) {
+      this.#store(this.#own(whole - 1), tail, zeros, 0, BLOCK_BYTES - tail);
+    }
   }
 
   allocate(offset: number, length: number): void {
@@ -181,15 +204,27 @@ export class FileContents {
     return size;
   }
 
-  /** Whether any block of one's own says something else than the origin there. */
-  differs(): boolean {
+  /** Whether the bytes are other than the origin's, which is `size` long as well. Only blocks of the file's own are read, and what a truncation has cut. */
+  differs(size: number): boolean {
     for (const [index, block] of this.#map.blocks()) {
-      if (block > 0) check(this.#native.pread(this.#arena.fd, other, Arena.offsetOf(block)));
-      else other.fill(0);
-      this.#fetchOrigin(index);
-      if (Buffer.compare(scratch, other) !== 0) return true;
+      if (this.#blockDiffers(index, block, size)) return true;
+    }
+    const last = Math.ceil(size / BLOCK_BYTES);
+    for (let index = Math.floor(this.#originEnd / BLOCK_BYTES); index < last; index++) {
+      if (this.#map.get(index) !== ABSENT) continue;
+      if (this.#blockDiffers(index, ABSENT, size)) return true;
     }
     return false;
+  }
+
+  #blockDiffers(index: number, block: number, size: number): boolean {
+    if (block > 0) check(this.#native.pread(this.#arena.fd, other, Arena.offsetOf(block)));
+    else if (block === ABSENT) {
+      this.#fetchOrigin(index, this.#originEnd);
+      other.set(scratch);
+    } else other.fill(0);
+    this.#fetchOrigin(index, size);
+    return Buffer.compare(scratch, other) !== 0;
   }
 
   /** Blocks of a range that are not yet the file's own. */
@@ -197,6 +232,19 @@ export class FileContents {
     let missing = 0;
     for (let index = first; index <= last; index++) if (this.#map.get(index) <= 0) missing++;
     return missing;
+  }
+
+  /** The file's own block, which may be written over: another with the same bytes, when a frozen copy needs the old one. */
+  #own(index: number): number {
+    const block = this.#map.get(index);
+    if (!this.#arena.isPinned(block)) return block;
+    const { fd } = this.#arena;
+    const { start } = this.#arena.take(1);
+    const to = Arena.offsetOf(start);
+    check(this.#native.copyRange(fd, Arena.offsetOf(block), fd, to, BLOCK_BYTES));
+    this.#map.set(index, start);
+    this.#arena.release(block, 1);
+    return start;
   }
 
   /** Writes into blocks that are the file's own and lie in a row; returns how many. */
@@ -208,9 +256,12 @@ export class FileContents {
     from: number,
     rest: number,
   ): number {
-    const block = this.#map.get(index);
+    const block = this.#own(index);
     let count = 1;
-    while (index + count <= last && this.#map.get(index + count) === block + count) count++;
+    while (index + count <= last && this.#map.get(index + count) === block + count) {
+      if (this.#arena.isPinned(block + count)) break;
+      count++;
+    }
     const within = at - index * BLOCK_BYTES;
     this.#store(block, within, data, from, Math.min(rest, count * BLOCK_BYTES - within));
     return count;
@@ -258,9 +309,8 @@ export class FileContents {
   #zeroPart(offset: number, end: number): void {
     if (offset >= end) return;
     const index = Math.floor(offset / BLOCK_BYTES);
-    const block = this.#map.get(index);
     const within = offset - index * BLOCK_BYTES;
-    if (block > 0) this.#store(block, within, zeros, 0, end - offset);
+    if (this.#map.get(index) > 0) this.#store(this.#own(index), within, zeros, 0, end - offset);
     else if (this.#showsOrigin(index)) {
       this.#charge(BLOCK_BYTES);
       try {
@@ -288,10 +338,10 @@ export class FileContents {
     this.#copied.bytes += BLOCK_BYTES;
   }
 
-  /** Puts the origin's bytes of a block into `scratch`. */
-  #fetchOrigin(index: number): void {
+  /** Puts the origin's bytes of a block, up to `end`, into `scratch`. */
+  #fetchOrigin(index: number, end: number = this.#originEnd): void {
     segments.clear();
-    this.#readOrigin(index * BLOCK_BYTES, BLOCK_BYTES, segments);
+    this.#readOrigin(index * BLOCK_BYTES, BLOCK_BYTES, segments, end);
     scratch.fill(0);
     let filled = 0;
     for (let i = 0; i < segments.count; i++) {
@@ -305,8 +355,13 @@ export class FileContents {
     }
   }
 
-  #readOrigin(offset: number, length: number, into: Segments): void {
-    const visible = Math.max(0, Math.min(length, this.#originEnd - offset));
+  #readOrigin(
+    offset: number,
+    length: number,
+    into: Segments,
+    end: number = this.#originEnd,
+  ): void {
+    const visible = Math.max(0, Math.min(length, end - offset));
     if (visible > 0) this.#origin?.layer.read(this.#origin.node, offset, visible, into);
     into.add(-1, 0, length - visible);
   }

@@ -13,7 +13,7 @@ import { S_IFDIR, S_IFLNK, S_IFMT } from './layer.ts';
 import type { Attr, Name, Segments } from './layer.ts';
 import { FileContents } from './memory-file.ts';
 import { Names } from './names.ts';
-import type { LowerRef, UpperEntry, UpperLayer, UpperSpace, UpperUsage } from './upper.ts';
+import type { Frozen, LowerRef, UpperEntry, UpperLayer, UpperSpace, UpperUsage } from './upper.ts';
 
 export const NODE_BYTES = 1024;
 export const ENTRY_BYTES = 64;
@@ -366,8 +366,20 @@ export class MemoryUpper implements UpperLayer<MemoryNode> {
     }
   }
 
+  freeze(node: MemoryNode): Frozen {
+    const { size, contents } = node;
+    const [origin] = node.origin;
+    const kept = contents?.frozen();
+    const read = (offset: number, length: number, into: Segments) => {
+      if (kept !== undefined) kept.read(offset, length, into);
+      else if (origin === undefined) into.add(-1, 0, length);
+      else origin.layer.read(origin.node, offset, length, into);
+    };
+    return { size, read, release: () => kept?.thaw() };
+  }
+
   contentDiffers(node: MemoryNode): boolean {
-    return node.contents?.differs() ?? false;
+    return node.contents?.differs(node.size) ?? false;
   }
 
   bytesDiffer(a: Segments, b: Segments): boolean {

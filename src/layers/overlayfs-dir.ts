@@ -360,6 +360,10 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
     this.#contents.copy(node, offset, from);
   }
 
+  freeze(): undefined {
+    return undefined;
+  }
+
   contentDiffers(node: HostNode): boolean {
     return this.#contents.differs(node);
   }

@@ -8,11 +8,13 @@ const DT_CHR = 2;
 export class LowerStack {
   /** What the lowers have at the root. */
   readonly roots: readonly LowerRef[];
+  readonly #layers: readonly LowerLayer<object>[];
   readonly #bottom: LowerLayer<object> | undefined;
   readonly #below: Attr = new Attr();
 
   /** @param layers  topmost first. */
   constructor(layers: readonly LowerLayer<object>[]) {
+    this.#layers = layers;
     this.#bottom = layers.at(-1);
     const roots: LowerRef[] = [];
     for (const layer of layers) {
@@ -20,6 +22,11 @@ export class LowerStack {
       if (layer.isOpaque(layer.root)) break;
     }
     this.roots = roots;
+  }
+
+  /** Which of the lowers a layer is, topmost first. */
+  indexOf(layer: LowerLayer<object>): number {
+    return this.#layers.indexOf(layer);
   }
 
   /** What directories of the lowers have under a name, topmost first, with the attributes of the topmost. */

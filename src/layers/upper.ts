@@ -33,6 +33,14 @@ export interface UpperEntry<Node extends object> {
 /** Cookies of the upper's own entries are above this, those of lower entries below. */
 export const OWN_COOKIES: number = 2 ** 40;
 
+/** A file's contents as they were, however the file changes. */
+export interface Frozen {
+  readonly size: number;
+  /** The caller has clipped the range to the size. */
+  read(offset: number, length: number, into: Segments): void;
+  release(): void;
+}
+
 export interface UpperUsage {
   /** Bytes by the layer's formula, and the most it takes. */
   used: number;
@@ -153,6 +161,8 @@ export interface UpperLayer<Node extends object> {
   seek(node: Node, offset: number, whence: number): number;
   /** Writes the bytes of `from` at `offset`; runs of zeros become holes. */
   copy(node: Node, offset: number, from: Segments): void;
+  /** Keeps what a regular file holds now, without copying it; `undefined` where that cannot be. */
+  freeze(node: Node): Frozen | undefined;
   /** Whether the contents differ from the origin's: only what was written is compared. */
   contentDiffers(node: Node): boolean;
 

@@ -50,6 +50,11 @@ export function resolveRevision(repo: Repository, revision: ByteString): Checksu
   );
 }
 
+/** What a local ref points to; `undefined` when there is none of this name. */
+export function readBranch(repo: Repository, ref: string): Checksum | undefined {
+  return readRef(repo, `refs/heads/${ref}`);
+}
+
 function parentOf(repo: Repository, checksum: Checksum): Checksum {
   try {
     const { parent } = repo.commit(checksum);
@@ -136,11 +141,6 @@ function resolveHere(
     );
   }
   return remotes[0]?.checksum;
-}
-
-/** The commit that a ref of the repository's own points to. */
-export function readBranch(repo: Repository, ref: string): Checksum | undefined {
-  return readRef(repo, `refs/heads/${ref}`);
 }
 
 /** The commit in a file of refs/; `undefined` when there is none. Aliases, which are symlinks, are followed inside refs/. */

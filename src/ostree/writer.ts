@@ -169,9 +169,14 @@ export class RepositoryWriter implements AsyncDisposable {
    * @throws UsageError for a name that a ref cannot have. SessionError when other refs are in its way.
    */
   setRef(ref: string, commit: Checksum): void {
+    this.checkRef(ref);
+    this.#refs.set(ref, commit);
+  }
+
+  /** As `setRef`, for those who want to know early. */
+  checkRef(ref: string): void {
     checkRef(ref);
     this.#checkPlace(ref);
-    this.#refs.set(ref, commit);
   }
 
   /** A ref `a/b` and a ref `a` cannot both be. */

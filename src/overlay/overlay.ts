@@ -39,6 +39,7 @@ import type {
 import type { Inode } from './inode.ts';
 import { Listing } from './listing.ts';
 import { rename } from './rename.ts';
+import { Snapshot } from './snapshot.ts';
 import { Tree } from './tree.ts';
 import { undo } from './undo.ts';
 import type { Undone } from './undo.ts';
@@ -357,6 +358,11 @@ export class Overlay<Node extends object = object> implements Filesystem {
   /** Takes paths, as in `Change`, back to what the lowers have; the kernel is to be told. All or none. @throws FsError. */
   undo(paths: readonly string[]): Undone[] {
     return undo(this.#tree, paths);
+  }
+
+  /** The session as it is now; its taker lets go of it. */
+  snapshot(): Snapshot<Node> {
+    return new Snapshot(this.#tree, this.#listing);
   }
 
   usage(): Usage {

@@ -32,7 +32,8 @@ interface Question {
   args: unknown;
 }
 
-export type Answer = (call: string, args: unknown) => Promise<unknown>;
+/** @param connection  emits `close` when its asker has gone. */
+export type Answer = (call: string, args: unknown, connection: Socket) => Promise<unknown>;
 
 /** The daemon's end. Rejects when it cannot listen; the socket is its maker's alone by the folder's mode and the umask. */
 export function serve(path: string, greeting: Greeting, answer: Answer): Promise<Server> {
@@ -45,7 +46,7 @@ export function serve(path: string, greeting: Greeting, answer: Answer): Promise
         socket.destroy();
         return;
       }
-      answer(question.call, question.args).then(
+      answer(question.call, question.args, socket).then(
         (result) => socket.write(`${JSON.stringify({ id: question.id, result })}\n`),
         (error: unknown) => {
           const message = error instanceof Error ? error.message : String(error);

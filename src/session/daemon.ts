@@ -176,8 +176,8 @@ class Daemon {
   async #getReady(): Promise<void> {
     const greeting = { protocol: PROTOCOL, name: this.#options.name, pid: process.pid };
     // Through the folder's descriptor: its path may be too long for a socket.
-    await serve(`/proc/self/fd/${FOLDER}/${SOCKET_NAME}`, greeting, (call, args) =>
-      this.#answer(call, args),
+    await serve(`/proc/self/fd/${FOLDER}/${SOCKET_NAME}`, greeting, (call, args, connection) =>
+      this.#answer(call, args, connection),
     );
     native.close(FOLDER);
     if (this.#options.isolated) {
@@ -211,7 +211,7 @@ class Daemon {
     }
   }
 
-  async #answer(call: string, args: unknown): Promise<unknown> {
+  async #answer(call: string, args: unknown, connection: Socket): Promise<unknown> {
     switch (call) {
       case 'status': {
         const status = (await this.#ask('status', args)) as { warnings?: string[] };
@@ -225,7 +225,18 @@ class Daemon {
       case 'diff':
       case 'statistics':
       case 'undo':
+      case 'snapshot-entries':
+      case 'snapshot-content':
+      case 'snapshot-end':
         return this.#ask(call, args);
+      case 'snapshot': {
+        const taken = (await this.#ask(call, args)) as { snapshot: number };
+        // Whoever took it may be killed.
+        const end = () => this.#ask('snapshot-end', { snapshot: taken.snapshot });
+        if (connection.destroyed) await end();
+        else connection.once('close', () => void end().catch(() => {}));
+        return taken;
+      }
       case 'unmount':
         return this.#unmount();
       default:

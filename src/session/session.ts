@@ -7,6 +7,7 @@ import { type ByteString, native } from '../native.ts';
 import type { UnlockedState } from '../ostree/deployment-state.ts';
 import { applyFile, type ApplyOptions, type ApplyResult } from './apply.ts';
 import { shown } from './checks.ts';
+import { checkCommit, type CommitOptions, type CommitResult, commitSession } from './commit.ts';
 import { Control } from './control.ts';
 import { refuseHotfix, settleAfter } from './deployment-lock.ts';
 import { checkExport, type ExportOptions, type ExportResult, exportTree } from './export.ts';
@@ -15,6 +16,7 @@ import { lock, type LockResult } from './lock.ts';
 import { isAlive } from './processes.ts';
 import { readRecord, readState, type SessionRecord } from './record.ts';
 import { measure, type SessionStatistics } from './statistics.ts';
+import { SnapshotReader } from './snapshot-reader.ts';
 import { ANSWER_MS, type Health, inspect, logTail } from './status.ts';
 import { discardFolder } from './upper.ts';
 
@@ -289,6 +291,29 @@ export class Session implements AsyncDisposable {
     // Its mount answers when the daemon does.
     (await Control.open(this.folder, ANSWER_MS))[Symbol.dispose]();
     return LiveTree.open(record, readState(this.folder));
+  }
+
+  /**
+   * Keeps the session, as it is at this moment, as a commit of a repository; the session goes on.
+   *
+   * @throws UsageError no repository is named, or a ref that cannot be. SessionError it cannot be committed, and the
+   *   repository is as it was.
+   */
+  async commit(options: CommitOptions): Promise<CommitResult> {
+    const record = this.#record;
+    if (record === undefined) {
+      throw new SessionError(`the record of session ${this.name} is damaged`);
+    }
+    checkCommit(record, options);
+    await using awake = await this.#wake();
+    void awake;
+    using control = await Control.open(this.folder, ANSWER_MS);
+    const pid = readState(this.folder)?.daemon.pid ?? control.greeting.pid;
+    const take = () => {
+      this.#flush();
+      return SnapshotReader.take(control, pid, record.upper !== 'memory');
+    };
+    return await commitSession(record, take, options);
   }
 
   /**

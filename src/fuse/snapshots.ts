@@ -1,0 +1,159 @@
+/**
+ * Snapshots that a command is looking at. Entries are told in parts; contents as descriptors of this process with runs of
+ * bytes in them, which the command opens through /proc, so that no byte of them passes here.
+ */
+import { Segments } from '../layers/layer.ts';
+import type { Native } from '../native.ts';
+import type { Snapshot } from '../overlay/snapshot.ts';
+
+/** Told in one answer. */
+const CHUNK = 2048;
+/** Looked at once, of which more than one is a rarity. */
+const SNAPSHOTS_MAX = 4;
+
+type AnySnapshot = Pick<Snapshot<object>, 'entries' | 'content' | 'release'>;
+
+/** A part of a file: (descriptor, offset, length) triples, descriptor -1 for zeros. */
+export interface ContentAnswer {
+  segments: number[];
+  /** The file's, in bytes. */
+  size: number;
+}
+
+interface Open {
+  snapshot: AnySnapshot;
+  /** Duplicates that the last answer named. */
+  fds: number[];
+}
+
+export class Snapshots {
+  readonly #native: Native;
+  readonly #take: () => AnySnapshot;
+  readonly #lowers: readonly number[];
+  /** Its reads never end, so it needs no duplicate. */
+  readonly #memoryFd: number;
+  readonly #open: Map<number, Open> = new Map();
+  readonly #segments: Segments = new Segments();
+  #last = 0;
+
+  /**
+   * @param lowers  descriptors of those that are directories, topmost first.
+   * @param memoryFd  the arena of the memory upper.
+   */
+  constructor(
+    native: Native,
+    lowers: readonly number[],
+    memoryFd: number,
+    take: () => AnySnapshot,
+  ) {
+    this.#lowers = lowers;
+    this.#native = native;
+    this.#memoryFd = memoryFd;
+    this.#take = take;
+  }
+
+  /** @returns its number, and how much there is to look at. */
+  begin(): {
+    snapshot: number;
+    entries: number;
+    files: number;
+    bytes: number;
+    lowers: readonly number[];
+  } {
+    const [oldest] = this.#open.keys();
+    if (oldest !== undefined && this.#open.size >= SNAPSHOTS_MAX) this.end(oldest);
+    const snapshot = this.#take();
+    this.#open.set(++this.#last, { snapshot, fds: [] });
+    const files = snapshot.entries.filter(({ content }) => content !== undefined);
+    return {
+      snapshot: this.#last,
+      entries: snapshot.entries.length,
+      files: files.length,
+      bytes: files.reduce((sum, { size }) => sum + size, 0),
+      lowers: this.#lowers,
+    };
+  }
+
+  /** Entries from the `from`th on; values of attributes are in base64. */
+  entries(id: number, from: number): object[] {
+    return this.#find(id)
+      .snapshot.entries.slice(from, from + CHUNK)
+      .map((entry) => ({
+        ...entry,
+        xattrs: entry.xattrs.map(({ name, value }) => [
+          name,
+          Buffer.from(value).toString('base64'),
+        ]),
+      }));
+  }
+
+  /**
+   * The descriptors are good until the next question about this snapshot.
+   *
+   * @param isCopied  the bytes are to be a copy, made before the next request of the kernel is served.
+   */
+  content(
+    id: number,
+    file: number,
+    offset: number,
+    length: number,
+    isCopied: boolean,
+  ): ContentAnswer {
+    const open = this.#find(id);
+    this.#close(open);
+    this.#segments.clear();
+    const size = open.snapshot.content(file, offset, length, this.#segments);
+    if (isCopied) return { segments: this.#copied(open), size };
+    const duplicates = new Map<number, number>();
+    const segments = Array.from(this.#segments.values.subarray(0, 3 * this.#segments.count));
+    for (let at = 0; at < segments.length; at += 3) {
+      const fd = segments[at] ?? -1;
+      if (fd === -1 || fd === this.#memoryFd) continue;
+      let duplicate = duplicates.get(fd);
+      if (duplicate === undefined) {
+        duplicate = this.#native.dup(fd);
+        if (duplicate < 0) throw new Error(`cannot keep a file open: errno ${-duplicate}`);
+        duplicates.set(fd, duplicate);
+        open.fds.push(duplicate);
+      }
+      segments[at] = duplicate;
+    }
+    return { segments, size };
+  }
+
+  #copied(open: Open): number[] {
+    const fd = this.#native.memfd('ostree-ts-copy');
+    if (fd < 0) throw new Error(`no memory for a copy: errno ${-fd}`);
+    open.fds.push(fd);
+    let at = 0;
+    for (let i = 0; i < this.#segments.count; i++) {
+      const [from = -1, offset = 0, length = 0] = this.#segments.values.subarray(3 * i, 3 * i + 3);
+      if (from >= 0) {
+        const done = this.#native.copyRange(from, offset, fd, at, length);
+        if (done < 0) throw new Error(`a file cannot be copied: errno ${-done}`);
+      }
+      at += length;
+    }
+    this.#native.ftruncate(fd, at);
+    return [fd, 0, at];
+  }
+
+  /** Nothing when it has ended already. */
+  end(id: number): void {
+    const open = this.#open.get(id);
+    if (open === undefined) return;
+    this.#open.delete(id);
+    this.#close(open);
+    open.snapshot.release();
+  }
+
+  #find(id: number): Open {
+    const open = this.#open.get(id);
+    if (open === undefined) throw new Error('this snapshot has ended; begin again');
+    return open;
+  }
+
+  #close(open: Open): void {
+    for (const fd of open.fds.splice(0)) this.#native.close(fd);
+  }
+}
