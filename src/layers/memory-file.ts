@@ -355,12 +355,7 @@ export class FileContents {
     }
   }
 
-  #readOrigin(
-    offset: number,
-    length: number,
-    into: Segments,
-    end: number = this.#originEnd,
-  ): void {
+  #readOrigin(offset: number, length: number, into: Segments, end: number = this.#originEnd): void {
     const visible = Math.max(0, Math.min(length, end - offset));
     if (visible > 0) this.#origin?.layer.read(this.#origin.node, offset, visible, into);
     into.add(-1, 0, length - visible);

@@ -31,6 +31,11 @@ export class FreeSpace {
       size > 0
         ? `min-free-space-size=${core?.get('min-free-space-size')}`
         : `min-free-space-percent=${percent}`;
+    // Without a rule the file system itself is the limit.
+    if (size === 0 && percent === 0) {
+      this.#left = Infinity;
+      return;
+    }
     const kept = size > 0 ? size / this.#blockBytes : (blocks * percent) / 100;
     this.#left = (process.getuid?.() === 0 ? free : available) - Math.ceil(kept);
   }
