@@ -1,6 +1,7 @@
 /**
- * `npm run demo`: a small tree is made writable, changed, looked at and locked again, with the commands that a person
- * would type. Nothing is left, whatever happens.
+ * `npm run demo`: a small tree becomes a commit of a repository of its own; the commit is made writable, changed, looked
+ * at, committed and locked, and the new commit shows what was kept. With the commands that a person would type, and without
+ * the real ostree. Nothing is left, whatever happens.
  */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -20,12 +21,14 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { initRepository } from '../src/ostree/init.ts';
 
 const MAIN = fileURLToPath(new URL('../bundle/cli/main.js', import.meta.url));
 
 /** Runs `ostree-ts`, shows what was typed and what came back. @throws Error it failed. */
 function type(...args: string[]): void {
-  console.log(`\n$ ostree-ts ${args.join(' ')}`);
+  const words = args.map((arg) => (arg.includes(' ') ? `'${arg}'` : arg));
+  console.log(`\n$ ostree-ts ${words.join(' ')}`);
   const { status } = spawnSync(process.execPath, [MAIN, ...args], { stdio: 'inherit' });
   if (status !== 0) throw new Error(`ostree-ts ${args[0]} exited with ${status}`);
 }
@@ -61,33 +64,67 @@ function makeTree(folder: string): void {
   symlinkSync('hello', join(folder, 'bin/hi'));
 }
 
-function demonstrate(tree: string, session: string): void {
+/** Every object of the repository and its ref, by their names: a commit adds, and changes none. */
+function objectsOf(repo: string): Set<string> {
+  const names = readdirSync(join(repo, 'objects'), { recursive: true, encoding: 'utf8' });
+  return new Set(names.filter((name) => name.includes('.')));
+}
+
+function demonstrate(folder: string, session: string): void {
+  const [tree, repo, mountpoint] = ['tree', 'repo', 'mnt'].map((name) => join(folder, name)) as [
+    string,
+    string,
+    string,
+  ];
+  for (const path of [tree, mountpoint]) mkdirSync(path);
   makeTree(tree);
   const before = checksum(tree);
-  type('unlock', tree, `--name=${session}`, '--size=64M');
+  act(`make a repository at ${repo}`, () =>
+    initRepository(Buffer.from(repo).toString('latin1'), 'archive'),
+  );
+  const named = `--name=${session}`;
+  type('unlock', tree, mountpoint, named);
+  type('commit', session, `--repo=${repo}`, '--branch=demo', '--subject=The tree');
+  type('lock', session);
+  const first = objectsOf(repo);
+
+  type('unlock', `--repo=${repo}`, 'demo', mountpoint, named, '--size=64M');
   console.log('');
   act('echo "colour = red" >> lib/app/settings', () =>
-    appendFileSync(join(tree, 'lib/app/settings'), 'colour = red\n'),
+    appendFileSync(join(mountpoint, 'lib/app/settings'), 'colour = red\n'),
   );
   act('mv lib/app lib/application', () =>
-    renameSync(join(tree, 'lib/app'), join(tree, 'lib/application')),
+    renameSync(join(mountpoint, 'lib/app'), join(mountpoint, 'lib/application')),
   );
-  act('rm -r share', () => rmSync(join(tree, 'share'), { recursive: true }));
-  act('echo new > bin/new', () => writeFileSync(join(tree, 'bin/new'), 'new\n'));
+  act('rm -r share', () => rmSync(join(mountpoint, 'share'), { recursive: true }));
+  act('echo new > bin/new', () => writeFileSync(join(mountpoint, 'bin/new'), 'new\n'));
   type('status', session);
   type('diff', session);
+  type('commit', session, '--branch=demo', '--subject=Changed');
   type('lock', session);
-  const after = checksum(tree);
-  console.log(`\nthe tree before: ${before}\nthe tree after:  ${after}`);
-  if (before !== after) throw new Error('the tree has changed');
+  const second = objectsOf(repo);
+  if ([...first].some((name) => !second.has(name)))
+    throw new Error('the repository has lost objects');
+  console.log(`\nobjects before: ${first.size}, and after: ${second.size}`);
+
+  type('unlock', `--repo=${repo}`, 'demo', mountpoint, named);
+  console.log('');
+  act('cat lib/application/settings bin/new', () => {
+    const shown = ['lib/application/settings', 'bin/new'].map((path) =>
+      readFileSync(join(mountpoint, path), 'utf8'),
+    );
+    console.log(shown.join('').trimEnd());
+    if (shown.join('') !== 'colour = blue\ncolour = red\nnew\n') throw new Error('that is not it');
+  });
+  type('lock', session);
+  if (before !== checksum(tree)) throw new Error('the tree has changed');
 }
 
 const folder = mkdtempSync(join(tmpdir(), 'ostree-ts-'));
-const tree = join(folder, 'tree');
 const session = `demo-${process.pid}`;
 try {
-  demonstrate(tree, session);
-  console.log('\nthe tree is what it was, and nothing is left');
+  demonstrate(folder, session);
+  console.log('\nwhat was changed is kept, the tree is what it was, and nothing else is left');
 } catch (error) {
   console.error(`\ndemo: ${error instanceof Error ? error.message : String(error)}`);
   // Whether there is a session to end depends on how far it came.
