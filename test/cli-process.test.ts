@@ -103,7 +103,7 @@ test('the demo shows a session from beginning to end, and leaves nothing', async
     env: { ...process.env, TMPDIR: folder },
   });
   t.regex(stdout, /A\t\/lib\/application\/settings/);
-  t.regex(stdout, /the tree is what it was, and nothing is left/);
+  t.regex(stdout, /the tree is what it was, and nothing else is left/);
   t.deepEqual(readdirSync(folder), []);
 });
 

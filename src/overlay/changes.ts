@@ -121,7 +121,9 @@ class ChangeWalk<Node extends object> {
   }
 
   #differs(inode: Current<Node>, attr: Attr, base: Base): boolean {
-    if (inode.upper === undefined && samePlace(inode.lowers, base.refs)) return false;
+    if (inode.upper === undefined) {
+      if (samePlace(inode.lowers, base.refs) || sameObject(inode.lowers, base.refs)) return false;
+    }
     if (attr.mode !== base.attr.mode || attr.uid !== base.attr.uid || attr.gid !== base.attr.gid) {
       return true;
     }
@@ -141,7 +143,9 @@ class ChangeWalk<Node extends object> {
     if (attr.size !== base.attr.size) return true;
     if (inode.upper !== undefined) {
       const origin = this.#tree.upper.origin(inode.upper);
-      if (samePlace(origin, base.refs)) return this.#tree.upper.contentDiffers(inode.upper);
+      if (samePlace(origin, base.refs) || sameObject(origin, base.refs)) {
+        return this.#tree.upper.contentDiffers(inode.upper);
+      }
     }
     this.#ours.clear();
     this.#theirs.clear();
@@ -209,6 +213,14 @@ export function samePlace(a: readonly LowerRef[], b: readonly LowerRef[]): boole
   if (first.layer !== second.layer) return false;
   if (first.node === second.node) return true;
   return numberOf(first) === numberOf(second);
+}
+
+/** Whether two places of commits have one object: then contents, owner, mode and attributes are the same. */
+function sameObject([a]: readonly LowerRef[], [b]: readonly LowerRef[]): boolean {
+  if (a === undefined || b === undefined) return false;
+  const one = a.layer.place(a.node);
+  const other = b.layer.place(b.node);
+  return one.checksum !== undefined && one.checksum === other.checksum && one.meta === other.meta;
 }
 
 const numbered: Attr = new Attr();

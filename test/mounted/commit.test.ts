@@ -151,6 +151,21 @@ test.serial('the session survives what others do in the repository', async (t) =
   t.deepEqual(await compareTrees(hand, '.', hand, checkout), []);
 });
 
+test.serial('diff knows a file that was moved over its like by the checksum alone', async (t) => {
+  const { path: repo } = commitTree(join(folder, 'like'), 'archive', small);
+  await using session = await mounted({ lower: 'main', unchecked: true, options: { repo } });
+  const hand = session.hand();
+  await hand.must(['rename usr/lib/same.bin usr/lib/large.bin']);
+  const [line = ''] = ostree('ls', `--repo=${repo}`, '-C', 'main', '/usr/lib/large.bin')
+    .toString()
+    .match(/[0-9a-f]{64}/) ?? [''];
+  // To compare the data it would have to be read.
+  rmSync(objectPath(repo, line, 'filez'));
+  const changes: string[] = [];
+  for await (const { kind, path } of session.session.diff()) changes.push(`${kind} ${path}`);
+  t.deepEqual(changes, ['D /usr/lib/same.bin']);
+});
+
 test.serial('an archive object is inflated once for all who read it', async (t) => {
   const { path: repo } = commitTree(join(folder, 'once'), 'archive', small);
   await using session = await mounted({ lower: 'main', unchecked: true, options: { repo } });
