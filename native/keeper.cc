@@ -6,9 +6,11 @@
 // that it has opened before.
 //
 // Descriptors given:  1, 2 the log   3 a socket to the launcher   4 the session's folder   5 the folder above it
-//                     6 the mountpoint (O_PATH)   7... the lowers (O_PATH), then the upper's folder, if it is on disk
+//                     6 the mountpoint (O_PATH)   7... the lowers (O_PATH), then the upper's folder, if it is on disk,
+//                     then its work directory, if that is elsewhere
 // and handed on:      1, 2 the log   3 stream socket to here   4 seqpacket socket for the device   5 the arena
-//                     6 the session's folder   7... the lowers, then the upper's folder, if there is one
+//                     6 the session's folder   7... the lowers, then the upper's folder, if there is one, then its
+//                     work directory, if that is elsewhere
 //
 // With --private the mount is in a namespace of its own, with --user in a user namespace of its own as well, and with
 // --join in those of another keeper. The daemon stays outside.
@@ -53,6 +55,7 @@ constexpr int kLauncher = 3, kFolder = 4, kRegistry = 5, kMountpoint = 6, kFirst
 constexpr int kDetach = 2, kNoFollow = 8;  // MNT_DETACH, UMOUNT_NOFOLLOW
 constexpr int kReadyMs = 60'000;
 constexpr int kAnswerMs = 20'000;
+constexpr int kLockMs = 2'000, kLockPollUs = 5'000;
 constexpr unsigned kTreeRecursive = 0x8000;  // AT_RECURSIVE
 constexpr int kMlockOnFault = 4;  // MCL_ONFAULT
 // More mounts than this below one place are not shown.
@@ -66,7 +69,9 @@ struct Options {
   char mountpoint[PATH_MAX] = "";
   // Empty: mount(2). Otherwise the fusermount3 to use.
   const char* fusermount = "";
+  // The same twice: MS_* for mount(2), words for fusermount3, each after a comma.
   unsigned long flags = 0;
+  const char* words = "";
   // The SELinux label of everything in the mount; empty: none is given.
   const char* context = "";
   // The mount is read-only, its filesystem is not: who copies the namespace can have it writable there.
@@ -74,6 +79,8 @@ struct Options {
   int lowers = 0;
   // The upper is a directory: given, or a tmpfs of so many bytes that is mounted in the session's folder.
   bool has_upper = false;
+  // Its work directory is given as well; otherwise it is in the upper's folder.
+  bool has_work = false;
   unsigned long long tmpfs_bytes = 0;
   // It was left by a daemon that died: it is there already, and stays whatever happens now.
   bool attach = false;
@@ -142,6 +149,12 @@ __attribute__((format(printf, 1, 2))) void Log(const char* format, ...) {
   if (used > sizeof text - 2) used = sizeof text - 2;
   text[used++] = '\n';
   [[maybe_unused]] const ssize_t written = write(2, text, used);
+}
+
+long NowMs() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1000 + now.tv_nsec / 1'000'000;
 }
 
 // Remembers the first reason for which the start fails.
@@ -424,7 +437,7 @@ bool MountAsUser() {
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) return false;
   char options[300], words[256];
   snprintf(options, sizeof options, "fsname=%s,subtype=ostree-ts,default_permissions%s",
-           keeper.options.name, keeper.options.flags & MS_RDONLY ? ",ro" : "");
+           keeper.options.name, keeper.options.words);
   const char* arguments[] = {"fusermount3", "-o", options, "--", keeper.options.mountpoint, nullptr};
   const int status = Fusermount(arguments, pair[1], words, sizeof words);
   close(pair[1]);
@@ -604,7 +617,8 @@ bool EnterNamespaces() {
 
 // The first descriptor that is neither given nor handed on.
 int FirstSpare() {
-  return kFirstLower + keeper.options.lowers + (keeper.options.has_upper ? 1 : 0);
+  return kFirstLower + keeper.options.lowers + (keeper.options.has_upper ? 1 : 0) +
+         (keeper.options.has_work ? 1 : 0);
 }
 
 bool IsMountpoint(const char* path) {
@@ -634,7 +648,14 @@ bool OpenUpper() {
     }
   }
   keeper.upper = place;
-  if (flock(place, LOCK_EX | LOCK_NB) == 0) return true;
+  // A session whose mount has just gone, unmounted by others, holds it for a moment.
+  const long until = NowMs() + kLockMs;
+  int result = flock(place, LOCK_EX | LOCK_NB);
+  while (result < 0 && errno == EWOULDBLOCK && NowMs() < until) {
+    usleep(kLockPollUs);
+    result = flock(place, LOCK_EX | LOCK_NB);
+  }
+  if (result == 0) return true;
   if (errno == EWOULDBLOCK) return Fail("the upper is in use by another session"), false;
   return Fail("cannot lock the upper: %s", strerror(errno)), false;
 }
@@ -650,6 +671,7 @@ bool OpenUpper() {
   dup2(folder, 6);
   for (int lower = 0; lower < keeper.options.lowers; lower++) fcntl(kFirstLower + lower, F_SETFD, 0);
   if (keeper.upper >= 0) fcntl(keeper.upper, F_SETFD, 0);
+  if (keeper.options.has_work) fcntl(keeper.upper + 1, F_SETFD, 0);
   syscall(SYS_close_range, spare, ~0U, 0);
   if (keeper.is_root && !keeper.options.daemon_mounts &&
       (unshare(CLONE_NEWNS) < 0 ||
@@ -840,12 +862,6 @@ void Signalled() {
   }
 }
 
-long NowMs() {
-  timespec now{};
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * 1000 + now.tv_nsec / 1'000'000;
-}
-
 [[noreturn]] void Watch() {
   const long ready_by = NowMs() + kReadyMs;
   long answer_by = 0;
@@ -894,6 +910,7 @@ bool Parse(int count, char** arguments) {
       keeper.options.has_upper = true;
       keeper.options.tmpfs_bytes = strtoull(value, nullptr, 10);
     }
+    if (strcmp(word, "--work") == 0) keeper.options.has_work = true;
     if (strcmp(word, "--attach") == 0) keeper.options.attach = true;
     if (strcmp(word, "--foreground") == 0) keeper.options.foreground = true;
     if (strcmp(word, "--keep") == 0) keeper.options.keep = true;
@@ -904,9 +921,8 @@ bool Parse(int count, char** arguments) {
     }
     if (strncmp(word, "--join=", 7) == 0) keeper.options.join = atoi(value);
     if (strcmp(word, "--daemon-mounts") == 0) keeper.options.daemon_mounts = true;
-    if (strcmp(word, "--nosuid") == 0) keeper.options.flags |= MS_NOSUID;
-    if (strcmp(word, "--nodev") == 0) keeper.options.flags |= MS_NODEV;
-    if (strcmp(word, "--ro") == 0) keeper.options.flags |= MS_RDONLY;
+    if (strncmp(word, "--flags=", 8) == 0) keeper.options.flags = strtoul(value, nullptr, 10);
+    if (strncmp(word, "--options=", 10) == 0) keeper.options.words = value;
     if (strcmp(word, "--transient") == 0) keeper.options.transient = true;
     if (strncmp(word, "--context=", 10) == 0) keeper.options.context = value;
   }

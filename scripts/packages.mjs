@@ -81,6 +81,13 @@ export const SYSTEM_PACKAGES = [
     why: 'makes images, and unpacks those that are exported',
     purposes: ['test'],
   },
+  {
+    name: 'podman',
+    probe: 'podman',
+    why: 'builds images on mounts of the mount program',
+    purposes: ['test'],
+  },
+  { name: 'crun', probe: 'crun', why: 'podman asks for a runtime', purposes: ['test'] },
   { name: 'zstd', probe: 'zstd', why: 'checks layers compressed with it', purposes: ['test'] },
   { name: 'git', probe: 'git', why: 'a real program in a session', purposes: ['test', 'bench'] },
   {

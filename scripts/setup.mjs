@@ -213,15 +213,18 @@ async function compile() {
     const page = [join(ROOT, 'build/bundle/cli/main.js'), 'completion', 'man'];
     writeFileSync(join(next, 'man/ostree-ts.1'), execFileSync(process.execPath, page));
     replaceChanged('man', next);
-    for (const folder of ['src', 'bundle'])
-      chmodSync(join(ROOT, `build/${folder}/cli/main.js`), 0o755);
+    for (const folder of ['src', 'bundle']) {
+      for (const name of ['main.js', 'mount.js']) {
+        chmodSync(join(ROOT, `build/${folder}/cli`, name), 0o755);
+      }
+    }
   } finally {
     rmSync(next, { recursive: true, force: true });
   }
 }
 
 /** What is started as a program or a thread of its own. */
-const ENTRIES = ['cli/main', 'session/daemon', 'fuse/worker', 'layers/inflate-thread'];
+const ENTRIES = ['cli/main', 'cli/mount', 'session/daemon', 'fuse/worker', 'layers/inflate-thread'];
 
 /**
  * Makes one file of each program, in the folders that its source is in: to load fifty modules takes longer than to start

@@ -122,6 +122,7 @@ test('the package holds what runs, and nothing else', (t) => {
     'build/src/index.js',
     'build/src/index.d.ts',
     'build/bundle/cli/main.js',
+    'build/bundle/cli/mount.js',
     'build/bundle/session/daemon.js',
     'build/bundle/fuse/worker.js',
     'build/bundle/layers/inflate-thread.js',
@@ -171,6 +172,14 @@ test('keepers and runners can be executed', (t) => {
 test('where it is installed there is no compiler', async (t) => {
   for (const program of ['cc', 'gcc', 'g++', 'c++', 'make', 'python3']) {
     t.is((await run('sh', ['-c', `command -v ${program}`])).out, '');
+  }
+});
+
+test.serial('the mount programs are installed', async (t) => {
+  for (const program of ['ostree-ts-mount', 'mount.fuse.ostree-ts']) {
+    const { code, out } = await run(join(PROJECT, 'node_modules/.bin', program), ['--help']);
+    t.is(code, 0);
+    t.regex(out, /^Usage: ostree-ts-mount -o/);
   }
 });
 

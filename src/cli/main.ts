@@ -1,11 +1,9 @@
 #!/usr/bin/env node
 /** The program: hands the real streams, arguments and library to the command. */
-import { readFileSync } from 'node:fs';
-import { SessionError } from '../errors.ts';
-import { decodeArguments } from './bytes.ts';
-import type { Library } from './context.ts';
 import { painter } from './output.ts';
+import { isMountForm, mount } from './mount-program.ts';
 import { run } from './program.ts';
+import { load, typedArguments } from './startup.ts';
 
 /** Collects lines, since `diff` may print a hundred thousand and each write is a system call. */
 class Lines {
@@ -26,23 +24,6 @@ class Lines {
   flush(): void {
     if (this.#text !== '') this.#stream.write(this.#text);
     this.#text = '';
-  }
-}
-
-function typedArguments(): string[] {
-  const args = process.argv.slice(2);
-  if (!args.some((arg) => arg.includes('\ufffd'))) return args;
-  return decodeArguments(readFileSync('/proc/self/cmdline'), args.length);
-}
-
-async function load(): Promise<Library> {
-  try {
-    return await import('../index.ts');
-  } catch (error) {
-    // The addon does not fit this system; the loader says why, and what to do.
-    throw new SessionError(error instanceof Error ? error.message : String(error), undefined, {
-      cause: error,
-    });
   }
 }
 
@@ -71,22 +52,28 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   process.exit();
 });
 
-process.exitCode = await run(typedArguments(), {
-  load,
-  out: (line) => out.add(line),
-  write: (bytes) => {
-    out.flush();
-    return new Promise((resolve) => {
-      process.stdout.write(bytes, () => resolve());
-    });
-  },
-  err: (line) => {
+const typed = typedArguments();
+const streams = {
+  out: (line: string) => out.add(line),
+  err: (line: string) => {
     out.flush();
     process.stderr.write(`${line}\n`);
   },
-  paint: painter(process.stdout.isTTY && !noColour && process.env['TERM'] !== 'dumb'),
-  cwd: workingDirectory(),
-  now: Date.now,
-  interrupted,
-});
+};
+process.exitCode = await (isMountForm(typed)
+  ? mount(typed, 'helper', streams)
+  : run(typed, {
+      ...streams,
+      load,
+      write: (bytes) => {
+        out.flush();
+        return new Promise((resolve) => {
+          process.stdout.write(bytes, () => resolve());
+        });
+      },
+      paint: painter(process.stdout.isTTY && !noColour && process.env['TERM'] !== 'dumb'),
+      cwd: workingDirectory(),
+      now: Date.now,
+      interrupted,
+    }));
 out.flush();

@@ -1,8 +1,6 @@
-/** The command: its table of subcommands, and how what goes wrong becomes words and an exit code. Only this file does that. */
-import { readFileSync } from 'node:fs';
+/** The command: its table of subcommands, and how what goes wrong becomes words and an exit code. Only here and in `failure.ts`. */
 import { Command, CommanderError } from 'commander';
-import { SessionError, UsageError } from '../errors.ts';
-import type { BusyError, Holder } from '../index.ts';
+import { SessionError } from '../errors.ts';
 import { apply } from './commands/apply.ts';
 import { cat } from './commands/cat.ts';
 import { commit } from './commands/commit.ts';
@@ -18,6 +16,7 @@ import { status } from './commands/status.ts';
 import { undo } from './commands/undo.ts';
 import { unlock } from './commands/unlock.ts';
 import type { Context } from './context.ts';
+import { EXIT, explainError, type Failure, version } from './failure.ts';
 import { displayText } from './output.ts';
 
 const COMMANDS = {
@@ -36,9 +35,6 @@ const COMMANDS = {
   doctor,
   completion,
 };
-
-/** Done; refused or failed; called wrongly. */
-const EXIT = { done: 0, failed: 1, misused: 2 } as const;
 
 /** Of `run`, before its command runs, as of env(1): the codes below are the command's. */
 const NOT_RUN = 125;
@@ -99,14 +95,6 @@ function split(typed: string[]): { args: string[]; command?: string[] } {
   return at < 0 ? { args: typed } : { args: typed.slice(0, at), command: typed.slice(at + 1) };
 }
 
-interface Failure {
-  message: string;
-  remedy?: string | undefined;
-  code: number;
-  /** Of a busy session: who holds it; the message names them for people. */
-  holders?: Holder[];
-}
-
 /** Prints what went wrong: one line of what and why, one of remedy; with --json, one object. */
 function report(error: unknown, args: string[], { err }: Context): number {
   if (error instanceof CommanderError && error.exitCode === 0) return EXIT.done;
@@ -129,21 +117,7 @@ function report(error: unknown, args: string[], { err }: Context): number {
 
 function explain(error: unknown, args: string[]): Failure {
   if (error instanceof CommanderError) return explainUsage(error, args);
-  if (error instanceof SessionError) {
-    const { message, remedy } = error;
-    const code = error instanceof UsageError ? EXIT.misused : EXIT.failed;
-    // By its shape: its class comes with the library, which may be the very thing that cannot be loaded.
-    return 'holders' in error
-      ? { message, remedy, code, holders: (error as BusyError).holders }
-      : { message, remedy, code };
-  }
-  const bug = error instanceof Error ? error : new Error(String(error));
-  const isDebugging = process.env['OSTREE_TS_DEBUG'] !== undefined;
-  return {
-    message: `unexpected: ${bug.message}`,
-    remedy: isDebugging ? bug.stack : 'this is a bug in ostree-ts; OSTREE_TS_DEBUG=1 shows where',
-    code: EXIT.failed,
-  };
+  return explainError(error);
 }
 
 /** Commander's words are `error: what`, and maybe a suggestion on a second line. */
@@ -159,13 +133,4 @@ function explainUsage(error: CommanderError, args: string[]): Failure {
     remedy: remedy === undefined ? `see '${command} --help'` : `${remedy} See '${command} --help'`,
     code: EXIT.misused,
   };
-}
-
-/** package.json lies beside build/, wherever the package lies. */
-function version(): string {
-  const url = new URL('../../../package.json', import.meta.url);
-  const parsed: unknown = JSON.parse(readFileSync(url, 'utf8'));
-  return typeof parsed === 'object' && parsed !== null && 'version' in parsed
-    ? String(parsed.version)
-    : 'unknown';
 }

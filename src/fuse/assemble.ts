@@ -1,4 +1,5 @@
 /** Puts the overlay of a session together, out of what the daemon was handed, for whichever transport serves it. */
+import { AufsLayer } from '../layers/aufs-layer.ts';
 import { CommitLayer } from '../layers/commit.ts';
 import { DirectoryLayer } from '../layers/directory.ts';
 import type { LowerLayer } from '../layers/layer.ts';
@@ -7,11 +8,15 @@ import type { MemoryNode } from '../layers/memory.ts';
 import { DirectoryUpper } from '../layers/overlayfs-dir.ts';
 import type { HostNode } from '../layers/overlayfs-node.ts';
 import type { Native } from '../native.ts';
+import type { Filesystem } from '../overlay/filesystem.ts';
 import { Overlay } from '../overlay/overlay.ts';
+import { present } from '../overlay/presentation.ts';
 import type { LowerData, WorkerData } from './worker.ts';
 
 export interface Assembled {
   overlay: Overlay<MemoryNode> | Overlay<HostNode>;
+  /** What is to be served: the overlay, or what shows it otherwise. */
+  filesystem: Filesystem;
   /** What is broken in the lowers, one line each. */
   problems: () => string[];
 }
@@ -26,11 +31,14 @@ export function assemble(
 ): Assembled {
   const bottom = data.lowers.length - 1;
   const lowers = data.lowers.map((lower, index) => open(native, data, lower, index < bottom, log));
+  const { presentation } = data;
+  const overlay =
+    data.upper === undefined
+      ? new Overlay(lowers, new MemoryUpper(native, data.arenaFd, data.limitBytes), presentation)
+      : new Overlay(lowers, new DirectoryUpper(native, data.upper.fd, data.upper), presentation);
   return {
-    overlay:
-      data.upper === undefined
-        ? new Overlay(lowers, new MemoryUpper(native, data.arenaFd, data.limitBytes))
-        : new Overlay(lowers, new DirectoryUpper(native, data.upper.fd, data.upper)),
+    overlay,
+    filesystem: presentation === undefined ? overlay : present(overlay, presentation),
     problems: () => lowers.flatMap((lower) => lower.problems?.() ?? []),
   };
 }
@@ -42,7 +50,9 @@ function open(
   above: boolean,
   onProblem: (message: string) => void,
 ): Lower {
-  if (lower.kind === 'directory')
-    return new DirectoryLayer(native, lower.fd, { links, above, ids });
+  if (lower.kind === 'directory') {
+    const layer = new DirectoryLayer(native, lower.fd, { links, above, ids });
+    return lower.hasAufsWhiteouts ? new AufsLayer(layer, above) : layer;
+  }
   return CommitLayer.open(native, lower.fds, { ...lower, ids, onProblem, wakeFd });
 }

@@ -14,6 +14,8 @@ import type { IdMaps } from '../layers/ids.ts';
 import type { StoreNames } from '../layers/overlayfs-store.ts';
 import type { Native } from '../native.ts';
 import { native, STATISTICS } from '../native.ts';
+import type { Filesystem } from '../overlay/filesystem.ts';
+import type { Presentation } from '../overlay/presentation.ts';
 import { ENODEV } from './abi.ts';
 import { assemble } from './assemble.ts';
 import type { Assembled } from './assemble.ts';
@@ -29,7 +31,12 @@ import { Snapshots } from './snapshots.ts';
 
 /** What a lower is made of, out of open directories. */
 export type LowerData =
-  | { kind: 'directory'; fd: number }
+  | {
+      kind: 'directory';
+      fd: number;
+      /** Whiteouts may also be files, `.wh.NAME`. */
+      hasAufsWhiteouts: boolean;
+    }
   | {
       kind: 'commit';
       /** The repository and its parents, nearest first. */
@@ -42,8 +49,10 @@ export type LowerData =
 
 /** Where an upper in overlayfs format is. */
 export interface UpperData {
-  /** Of the directory that holds it and its work directory. */
+  /** Of the directory that holds it and its work directory; with `workFd`, of the upper itself. */
   fd: number;
+  /** Of the work directory. */
+  workFd?: number;
   /** On disk: it is to be there after a crash of the machine. */
   isDurable: boolean;
   /** What upper and work directory are called there. */
@@ -73,6 +82,8 @@ export interface WorkerData {
   readonly: boolean;
   /** Have V8 compile what lookups and reads run before saying ready. */
   rehearses: boolean;
+  /** How files are shown otherwise than they are kept. */
+  presentation?: Presentation | undefined;
 }
 
 interface Message {
@@ -104,6 +115,7 @@ class Worker {
   readonly #data: WorkerData;
   readonly #native: Native;
   readonly #overlay: Assembled['overlay'];
+  readonly #filesystem: Filesystem;
   readonly #subject: Subject;
   readonly #control: Control;
   readonly #collect: () => void = collector();
@@ -115,8 +127,11 @@ class Worker {
     this.#port = port;
     this.#data = data;
     this.#native = addon;
-    const { overlay, problems } = assemble(addon, data, (message) => this.#log(message));
+    const { overlay, filesystem, problems } = assemble(addon, data, (message) =>
+      this.#log(message),
+    );
     this.#overlay = overlay;
+    this.#filesystem = filesystem;
     this.#subject = {
       overlay,
       problems,
@@ -168,7 +183,7 @@ class Worker {
     });
     const server = new Server({
       channel,
-      filesystem: this.#overlay,
+      filesystem: this.#filesystem,
       log: (message) => this.#log(message),
       onWake: () => this.#drain(),
       wake: () => void this.#native.wake(wakeFd),

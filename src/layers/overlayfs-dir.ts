@@ -34,6 +34,8 @@ export interface DirectoryUpperOptions {
   metacopy?: boolean;
   /** Ours are not all rights: marks are `user.overlay.*` then, and there are neither redirects nor metacopies. */
   isUsers?: boolean;
+  /** Of its work directory, when `storeFd` is of the upper itself; closed with the layer. */
+  workFd?: number;
 }
 
 export class DirectoryUpper implements UpperLayer<HostNode> {
@@ -65,7 +67,7 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
   constructor(native: Native, storeFd: number, options: DirectoryUpperOptions) {
     const { names = SESSION_NAMES, isUsers = false, redirects = true, metacopy = false } = options;
     const prefix = isUsers ? 'user.overlay.' : 'trusted.overlay.';
-    const store = openStore(native, storeFd, names, prefix);
+    const store = openStore(native, storeFd, names, prefix, options.workFd);
     this.#native = native;
     this.#isDurable = options.isDurable;
     this.movesLowers = redirects && !isUsers;

@@ -4,6 +4,8 @@
  *   upper/                   what the session has changed, in overlayfs format
  *   work/work/               what is being made, or has lost its name; emptied at each start
  *   work/ostree-ts/links/    a link to each file that stands for a lower file with several links, named by its number
+ *
+ * Upper and work directory may also be given each, as to kernel overlayfs; they are then the caller's, and there already.
  */
 import { constants } from 'node:fs';
 import { check, FsError } from '../errors.ts';
@@ -43,14 +45,19 @@ export interface Store {
   publish: (() => void) | undefined;
 }
 
-/** @param storeFd  closed. @throws FsError with a detail that says what is wrong. */
+/**
+ * @param storeFd  of the folder; with `workFd`, of the upper itself. Both are closed, or kept in `fds`.
+ * @param prefix  of the names of extended attributes.
+ * @throws FsError with a detail that says what is wrong.
+ */
 export function openStore(
   native: Native,
   storeFd: number,
   names: StoreNames,
   prefix: ByteString,
+  workFd?: number,
 ): Store {
-  const opened: number[] = [storeFd];
+  const opened: number[] = workFd === undefined ? [storeFd] : [storeFd, workFd];
   const open = (dir: number, name: Name): number => {
     const fd = check(native.openBeneath(dir, name, constants.O_DIRECTORY, 0), name);
     opened.push(fd);
@@ -61,13 +68,14 @@ export function openStore(
     if (made !== -EEXIST) check(made, name);
     return open(dir, name);
   };
-  const work = enter(storeFd, names.work);
+  const work = workFd ?? enter(storeFd, names.work);
   const inner = enter(work, 'work');
   const links = enter(enter(work, 'ostree-ts'), 'links');
   empty(native, inner);
   removeDefaultAcl(native, inner);
   probe(native, inner, prefix);
-  const found = native.openBeneath(storeFd, names.upper, constants.O_DIRECTORY, 0);
+  const place = workFd === undefined ? names.upper : '.';
+  const found = native.openBeneath(storeFd, place, constants.O_DIRECTORY, 0);
   if (found !== -ENOENT) inspect(native, check(found, names.upper), names.upper, prefix);
   const upper = found >= 0 ? found : enter(storeFd, names.upper + NEW);
   const store: Store = {

@@ -59,7 +59,8 @@ export class LowerStack {
   /** What several directories hold together, topmost first; in the same order each time. */
   entries(refs: readonly LowerRef[]): Entries {
     const [top] = refs;
-    if (refs.length === 1 && top !== undefined) return top.layer.entries(top.node);
+    const isAlone = refs.length === 1 && top !== undefined;
+    if (isAlone && top.layer === this.#bottom) return top.layer.entries(top.node);
     const merged: Name[] = [];
     const mergedTypes: number[] = [];
     const mergedInos: number[] = [];

@@ -45,6 +45,18 @@ export function parseAcl(value: Uint8Array): AclEntry[] {
   return entries;
 }
 
+/** The same entries for other numbers of users and groups. */
+export function mapAcl(
+  entries: readonly AclEntry[],
+  user: (id: number) => number,
+  group: (id: number) => number,
+): AclEntry[] {
+  return entries.map((entry) => {
+    if (entry.tag === USER) return { ...entry, id: user(entry.id) };
+    return entry.tag === GROUP ? { ...entry, id: group(entry.id) } : entry;
+  });
+}
+
 export function encodeAcl(entries: readonly AclEntry[]): Uint8Array {
   const value = new Uint8Array(HEADER_BYTES + entries.length * ENTRY_BYTES);
   const view = new DataView(value.buffer);

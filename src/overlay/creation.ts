@@ -78,6 +78,7 @@ function defaultAclOf<Node extends object>(
   tree: Tree<Node>,
   dir: Inode<Node>,
 ): readonly AclEntry[] | null {
+  if (!tree.hasAcl) return null;
   if (dir.defaultAcl !== undefined) return dir.defaultAcl;
   const [ref] = dir.lowers;
   const value =

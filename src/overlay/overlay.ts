@@ -74,10 +74,17 @@ export class Overlay<Node extends object = object> implements Filesystem {
     freeFiles: 0,
   };
 
-  /** @param lowers  topmost first. */
-  constructor(lowers: readonly LowerLayer<object>[], upper: UpperLayer<Node>) {
+  /**
+   * @param lowers  topmost first.
+   * @param options  `hasAcl`: new files take on the default ACL of their directory (the default).
+   */
+  constructor(
+    lowers: readonly LowerLayer<object>[],
+    upper: UpperLayer<Node>,
+    options: { hasAcl?: boolean } = {},
+  ) {
     this.#lowers = lowers;
-    this.#tree = new Tree(lowers, upper);
+    this.#tree = new Tree(lowers, upper, options.hasAcl ?? true);
     this.#listing = new Listing(this.#tree);
   }
 

@@ -20,6 +20,8 @@ export class Tree<Node extends object> {
   readonly table: InodeTable<Node>;
   readonly root: Inode<Node>;
   readonly stack: LowerStack;
+  /** Default ACLs are heeded. */
+  readonly hasAcl: boolean;
   /** Upper nodes of lower files with several links, by their number: every name of the file leads here. */
   readonly #links: Map<number, Node> = new Map();
   readonly #entries: LRUCache<Inode<Node>, Entries> = new LRUCache({
@@ -30,8 +32,9 @@ export class Tree<Node extends object> {
   readonly #now: Float64Array = new Float64Array(2);
 
   /** @param lowers  topmost first. */
-  constructor(lowers: readonly LowerLayer<object>[], upper: UpperLayer<Node>) {
+  constructor(lowers: readonly LowerLayer<object>[], upper: UpperLayer<Node>, hasAcl: boolean) {
     this.upper = upper;
+    this.hasAcl = hasAcl;
     this.stack = new LowerStack(lowers);
     this.table = new InodeTable((inode) => this.#dropped(inode));
     const root = upper.attach(this.stack);

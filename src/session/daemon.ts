@@ -16,6 +16,7 @@ import type { IdMaps } from '../layers/ids.ts';
 import type { StoreNames } from '../layers/overlayfs-store.ts';
 import { describe, Log } from '../log.ts';
 import { native } from '../native.ts';
+import type { Presentation } from '../overlay/presentation.ts';
 import { PROTOCOL, readLines, serve, SOCKET_NAME } from './control.ts';
 
 /** The commit of a repository that is shown. */
@@ -32,6 +33,8 @@ export interface DaemonOptions {
   name: string;
   /** How many directories, from descriptor FIRST_LOWER on, topmost first; with `commit`, its repository and the parents. */
   lowers: number;
+  /** In the directories, whiteouts may also be files. */
+  hasAufsWhiteouts?: boolean;
   /** What is shown instead of the directories. */
   commit?: CommitSource;
   links: 'shared' | 'separate';
@@ -39,13 +42,17 @@ export interface DaemonOptions {
   ids?: IdMaps;
   limitBytes: number;
   /** The upper is a directory, whose folder's descriptor follows the lowers'. */
-  upper?: 'tmpfs' | 'disk';
+  upper?: 'tmpfs' | 'volatile' | 'disk';
   /** What the upper and its work directory are called in that folder. */
   upperNames?: StoreNames;
+  /** That descriptor is of the upper itself, and its work directory's comes next. */
+  hasWork?: true;
   /** It must hold no redirects. */
   withoutRedirects?: true;
   /** Changes of attributes copy no data into it. */
   metacopy?: true;
+  /** How files are shown otherwise than they are kept. */
+  presentation?: Presentation;
   readonly: boolean;
   /** It says ready only when it is warm: not for a command that waits for it. */
   rehearses: boolean;
@@ -114,6 +121,7 @@ class Daemon {
       wakeFd: this.#wakeFd,
       readonly: options.readonly,
       rehearses: options.rehearses,
+      presentation: options.presentation,
     };
     this.#worker =
       options.libfuse === undefined
@@ -296,19 +304,26 @@ class Daemon {
 
 /** The descriptor itself stays open: the lock on the folder goes with it. */
 function upperOf(options: DaemonOptions): { upper?: UpperData } {
-  const { lowers, upper, upperNames, withoutRedirects, metacopy = false } = options;
+  const { lowers, upper, upperNames, hasWork, withoutRedirects, metacopy = false } = options;
   if (upper === undefined) return {};
-  const names = upperNames === undefined ? {} : { names: upperNames };
-  const redirects = withoutRedirects !== true;
-  const fd = native.dup(FIRST_LOWER + lowers);
-  const isUsers = process.getuid?.() !== 0;
-  return { upper: { fd, isDurable: upper === 'disk', redirects, metacopy, isUsers, ...names } };
+  const at = FIRST_LOWER + lowers;
+  return {
+    upper: {
+      fd: native.dup(at),
+      ...(hasWork === true && { workFd: native.dup(at + 1) }),
+      isDurable: upper === 'disk',
+      redirects: withoutRedirects !== true,
+      metacopy,
+      isUsers: process.getuid?.() !== 0,
+      ...(upperNames !== undefined && { names: upperNames }),
+    },
+  };
 }
 
-function lowersOf({ lowers, commit }: DaemonOptions): LowerData[] {
+function lowersOf({ lowers, commit, hasAufsWhiteouts }: DaemonOptions): LowerData[] {
   const fds = Array.from({ length: lowers }, (_, index) => FIRST_LOWER + index);
   return commit === undefined
-    ? fds.map((fd) => ({ kind: 'directory', fd }))
+    ? fds.map((fd) => ({ kind: 'directory', fd, hasAufsWhiteouts: hasAufsWhiteouts === true }))
     : [{ kind: 'commit', fds, ...commit }];
 }
 

@@ -5,11 +5,12 @@ import { dirname } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { SessionError } from '../errors.ts';
-import { programPath } from '../native.ts';
+import { type ByteString, programPath } from '../native.ts';
 import { type HostPath, hostPath, openPlace, type Places, shown } from './checks.ts';
 import type { DaemonOptions } from './daemon.ts';
 import { HOTFIX_NAMES } from './deployment-folder.ts';
 import type { Secluded, UnlockOptions } from './launcher.ts';
+import { flagArguments } from './mount-flags.ts';
 import type { SessionRecord } from './record.ts';
 import type { Store } from './store.ts';
 import { keepsInFolder, ownUpper } from './upper.ts';
@@ -30,6 +31,8 @@ interface Start {
   programs: { keeper: string; mounter: string };
   options: UnlockOptions;
   store: Store | undefined;
+  /** Of an upper that is not ours. */
+  workdir: ByteString | undefined;
   /** Its upper was left by a daemon that died. */
   isLeft: boolean;
   /** Another path of the upper's directory, by which it is writable. */
@@ -48,7 +51,7 @@ export function findKeeper(): string {
 
 /** Starts the keeper and waits for its verdict. @returns the keeper, when the session is tied to this process. */
 export async function start(given: Start): Promise<ChildProcess | undefined> {
-  const { folder, record, places, programs, options, store, secluded } = given;
+  const { folder, record, places, programs, options, store, secluded, workdir } = given;
   const fds: number[] = [];
   const opened = (fd: number) => {
     fds.push(fd);
@@ -59,7 +62,10 @@ export async function start(given: Start): Promise<ChildProcess | undefined> {
     const lowers = store?.fds ?? places.sources.map((source) => opened(openPlace(source)));
     const log = opened(openSync(`${folder}/log`, logFlags, 0o600));
     const upperPath = given.upperPath ?? upperPathOf(folder, record);
-    const upper = upperPath === undefined ? [] : [opened(openSync(upperPath, UPPER_FLAGS))];
+    const upper = [
+      ...(upperPath === undefined ? [] : [upperPath]),
+      ...(workdir === undefined ? [] : [hostPath(workdir)]),
+    ].map((path) => opened(openSync(path, UPPER_FLAGS)));
     const keeper = spawn(
       programs.keeper,
       [
@@ -109,11 +115,12 @@ function upperPathOf(folder: string, { upper }: SessionRecord): HostPath | undef
   return upper === 'memory' || upper === 'tmpfs' ? undefined : hostPath(upper);
 }
 
-function upperArguments({ record, isLeft }: Start): string[] {
+function upperArguments({ record, isLeft, workdir }: Start): string[] {
   const { upper, limitBytes } = record;
   if (upper === 'memory') return [];
   const isMount = upper === 'tmpfs' && !keepsInFolder(upper);
   const kind = isMount ? `--tmpfs=${limitBytes}` : '--upper';
+  if (workdir !== undefined) return [kind, '--work'];
   return isLeft ? [kind, '--attach'] : [kind];
 }
 
@@ -130,23 +137,38 @@ function secludedArguments(secluded: Secluded | undefined, { covered }: Places):
 }
 
 function keeperArguments(
-  { record, options, store, secluded, programs: { mounter } }: Start,
+  { record, options, store, secluded, workdir, programs: { mounter } }: Start,
   lowers: number,
 ): string[] {
+  const { upper, presentation, mountOptions = [] } = options;
+  const isVolatile = typeof upper === 'object' && 'isVolatile' in upper && upper.isVolatile;
+  const { bits, text } = flagArguments([
+    ...(options.readonly === true ? ['ro'] : []),
+    ...mountOptions,
+    ...(options.suid === false ? ['nosuid'] : []),
+    ...(options.dev === false ? ['nodev'] : []),
+  ]);
   const daemon: DaemonOptions = {
     name: record.name,
     lowers,
+    ...(record.isForeign === true && { hasAufsWhiteouts: true }),
     ...(store !== undefined && { commit: store.source }),
     links: record.links,
     limitBytes: record.limitBytes,
-    ...(record.upper !== 'memory' && { upper: record.upper === 'tmpfs' ? 'tmpfs' : 'disk' }),
+    ...(record.upper !== 'memory' && {
+      upper: record.upper === 'tmpfs' ? 'tmpfs' : isVolatile ? 'volatile' : 'disk',
+    }),
     ...(record.metacopy === true && { metacopy: true }),
     ...(record.deployment?.state === 'hotfix' && {
       upperNames: HOTFIX_NAMES,
       withoutRedirects: true,
     }),
-    readonly: false,
-    rehearses: secluded === undefined,
+    // Engines read the upper by themselves, and know none.
+    ...(workdir !== undefined && { hasWork: true, withoutRedirects: true }),
+    ...(presentation !== undefined && { presentation }),
+    readonly: options.readonly ?? false,
+    // Engines wait for their mounts, as commands do.
+    rehearses: secluded === undefined && record.isForeign !== true,
     ...(secluded?.ids !== undefined && { ids: secluded.ids }),
     isolated: process.getuid?.() === 0 && options.transport !== 'fuse-native',
     worker: new URL('../../bundle/fuse/worker.js', import.meta.url).href,
@@ -166,8 +188,8 @@ function keeperArguments(
     ...(options.transport === 'fuse-native' ? ['--daemon-mounts'] : []),
     ...(record.deployment?.state === 'transient' ? ['--transient'] : []),
     ...(record.context === undefined ? [] : [`--context=${record.context}`]),
-    ...(options.suid === false ? ['--nosuid'] : []),
-    ...(options.dev === false ? ['--nodev'] : []),
+    `--flags=${bits}`,
+    `--options=${text}`,
     '--',
     process.execPath,
     fileURLToPath(new URL('../../bundle/session/daemon.js', import.meta.url)),

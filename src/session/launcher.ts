@@ -9,6 +9,7 @@ import { SessionError, UsageError } from '../errors.ts';
 import { BootedUnlock, findBooted, HOST_SYSROOT, refuseForDirectories } from './booted.ts';
 import type { IdMaps } from '../layers/ids.ts';
 import type { ByteString } from '../native.ts';
+import type { Presentation } from '../overlay/presentation.ts';
 import {
   bytes as byteString,
   checkDevice,
@@ -25,6 +26,7 @@ import { findKeeper, start } from './keeper.ts';
 import { linksOf } from './links.ts';
 import { lock } from './lock.ts';
 import { readMounts } from './mountinfo.ts';
+import { buryDead, checkDirs, findDirs, type FoundDirs, type OverlayDirs } from './overlay-dirs.ts';
 import { self } from './processes.ts';
 import { bootId, readRecord, type SessionRecord, writeRecord } from './record.ts';
 import { listSessions } from './registry.ts';
@@ -46,7 +48,11 @@ import { DEFAULT_SIZE, formatBytes, memoryBytes, parseSize } from './size.ts';
 import { USR } from './usr-state.ts';
 
 export type { HostPath } from './checks.ts';
+export type { OverlayDirs } from './overlay-dirs.ts';
 export type { UpperOption } from './upper.ts';
+
+/** What a session may hold that is to hold nothing: its root. */
+const READONLY_SIZE = '1M';
 
 export interface UnlockOptions {
   /**
@@ -66,9 +72,16 @@ export interface UnlockOptions {
   size?: string;
   /**
    * Where changes are kept: in memory (the default), on a tmpfs of their own, or in a directory, which outlives the session
-   * and the machine. A session on the latter two whose daemon has died is brought back by its name.
+   * and the machine. A session on the latter two whose daemon has died is brought back by its name. Or in directories that
+   * are not ours, of which nothing is remembered.
    */
-  upper?: UpperOption;
+  upper?: UpperOption | OverlayDirs;
+  /** The session is read-only and keeps no changes; without `upper`. */
+  readonly?: boolean;
+  /** How files are shown otherwise than they are kept. */
+  presentation?: Presentation;
+  /** Options that every filesystem has, as mount(8) calls them: `ro`, `noexec`, `noatime`; `suid` and `dev` are apart. */
+  mountOptions?: readonly string[];
   /**
    * With a tmpfs or a directory, for root: changes of a file's attributes alone copy no data. Kernel overlayfs shows such changes
    * when it is mounted with metacopy=on only.
@@ -141,23 +154,27 @@ export async function launch(given: UnlockOptions, secluded?: Secluded): Promise
   if (secluded !== undefined) checkDevice();
   const mounter = secluded === undefined ? findMounter() : '';
   const keeper = findKeeper();
+  const { upper } = given;
+  const isOthersIds = secluded?.ids !== undefined;
+  const dirs = isDirs(upper) ? findDirs(upper, isOthersIds) : undefined;
   const asked =
-    given.upper === undefined ? undefined : findUpper(given.upper, secluded?.ids !== undefined);
-  const left = await findLeft(given, asked);
+    upper === undefined || isDirs(upper) ? dirs?.upperdir : findUpper(upper, isOthersIds);
+  const isForeign = dirs !== undefined || given.readonly === true;
+  const left = isForeign ? undefined : await findLeft(given, asked);
   if (left !== undefined) await clearLeft(left);
   const options = left === undefined ? given : resumed(given, left);
   if (secluded === undefined && isForBooted(given, left)) {
     using booted = await BootedUnlock.find(given, left?.record);
     return await begin(
       { ...options, source: [USR], links: 'separate' },
-      { mounter, keeper, left, asked, secluded, booted },
+      { mounter, keeper, left, asked, dirs, secluded, booted },
     );
   }
   refuseForDirectories(given);
   if (isForBooted(given, left))
-    return runOverUsr(given, { mounter, keeper, left, asked, secluded });
+    return runOverUsr(given, { mounter, keeper, left, asked, dirs, secluded });
   if (secluded?.inFolder !== true)
-    return begin(options, { mounter, keeper, left, asked, secluded });
+    return begin(options, { mounter, keeper, left, asked, dirs, secluded });
   // The session's folder comes first: it has the mountpoint.
   const place = left ?? (await reserve(wanted, nameFor(byteString(given.source[0] ?? ''))));
   const mountpoint = join(place.folder, OWN_PLACE);
@@ -165,7 +182,7 @@ export async function launch(given: UnlockOptions, secluded?: Secluded): Promise
     mkdirSync(mountpoint, { mode: 0o755, recursive: true });
     return await begin(
       { ...options, mountpoint },
-      { mounter, keeper, left, asked, secluded, place },
+      { mounter, keeper, left, asked, dirs, secluded, place },
     );
   } catch (error) {
     if (left === undefined) release(place.folder);
@@ -179,6 +196,7 @@ interface Found {
   keeper: string;
   left: Left | undefined;
   asked: ByteString | undefined;
+  dirs: FoundDirs | undefined;
   secluded: Secluded | undefined;
   /** The session's folder, when it is there already. */
   place?: { folder: string };
@@ -201,13 +219,13 @@ function isForBooted({ source, repo }: UnlockOptions, left: Left | undefined): b
 }
 
 async function begin(options: UnlockOptions, found: Found): Promise<Launched> {
-  const { mounter, left, secluded, booted } = found;
+  const { mounter, left, dirs, secluded, booted } = found;
   const upper = booted?.upper ?? left?.record.upper ?? found.asked ?? 'memory';
   checkSize(options.size, upper);
   const metacopy = checkMetacopy(
     options.metacopy ?? left?.record.metacopy,
     upper,
-    booted !== undefined,
+    booted !== undefined || dirs !== undefined,
   );
   using store = options.repo === undefined ? undefined : openStore(options, options.repo);
   const places = findPlaces(
@@ -227,12 +245,17 @@ async function begin(options: UnlockOptions, found: Found): Promise<Launched> {
   if (secluded === undefined) checkContext(context, places.mountpoint === USR);
   const total = memoryBytes();
   const isBounded = upper === 'memory' || (upper === 'tmpfs' && !keepsInFolder(upper));
-  const limitBytes = isBounded ? parseSize(options.size ?? DEFAULT_SIZE, total) : 0;
+  const size = options.size ?? (options.readonly === true ? READONLY_SIZE : DEFAULT_SIZE);
+  const limitBytes = isBounded ? parseSize(size, total) : 0;
   const warnings = [...placeWarnings(places), ...sizeWarnings(limitBytes, total, await limits())];
 
   const lower = lowerOf(options, places, store);
-  const hasOwnFolder = upper !== 'memory' && upper !== 'tmpfs' && booted?.upper === undefined;
+  const isForeign = dirs !== undefined || options.readonly === true;
+  const isDirectory = upper !== 'memory' && upper !== 'tmpfs';
+  const hasOwnFolder = isDirectory && booted?.upper === undefined && !isForeign;
+  if (dirs !== undefined) checkDirs(dirs, places);
   if (hasOwnFolder) checkFolder(upper, places, lower, options.force ?? false);
+  if (isForeign) await buryDead(places.mountpoint, dirs);
   const folder =
     found.place?.folder ??
     left?.folder ??
@@ -246,6 +269,8 @@ async function begin(options: UnlockOptions, found: Found): Promise<Launched> {
     mode: store === undefined ? 'directory' : 'commit',
     upper,
     ...(metacopy && { metacopy }),
+    ...(isForeign && { isForeign }),
+    ...(options.readonly === true && { isReadonly: true }),
     ...(secluded !== undefined && { seclusion: secluded.ids === undefined ? 'mounts' : 'users' }),
     ...(options.transport !== undefined && { transport: options.transport }),
     ...(booted !== undefined && { deployment: booted.record }),
@@ -268,6 +293,7 @@ async function begin(options: UnlockOptions, found: Found): Promise<Launched> {
       options,
       store,
       secluded,
+      workdir: dirs?.workdir,
       isLeft: left !== undefined,
       upperPath: booted?.upperPath,
     });
@@ -297,6 +323,10 @@ async function finish(
     await lock(folder, name, true);
     throw error;
   }
+}
+
+function isDirs(upper: UnlockOptions['upper']): upper is OverlayDirs {
+  return typeof upper === 'object' && 'upperdir' in upper;
 }
 
 function lowerOf(options: UnlockOptions, places: Places, store: Store | undefined): Lower {

@@ -36,6 +36,10 @@ export interface SessionRecord {
   upper: ByteString;
   /** Changes of attributes copy no data into it. */
   metacopy?: true;
+  /** That directory is the upper itself, is somebody else's, and nothing is kept of the session when it ends. */
+  isForeign?: boolean;
+  /** Nobody may change anything: there is nowhere to keep it. */
+  isReadonly?: boolean;
   /** `kernel` when left out. */
   transport?: 'kernel' | 'fuse-native';
   links: 'shared' | 'separate';

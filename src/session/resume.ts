@@ -33,7 +33,7 @@ export async function findLeft(
       : [join(registryFolder(), name)];
   for (const folder of folders) {
     const record = readRecord(folder);
-    if (record === undefined || record.upper === 'memory') continue;
+    if (record === undefined || record.upper === 'memory' || record.isForeign === true) continue;
     if (name === undefined && (record.upper === 'tmpfs' || record.upper !== upper)) continue;
     const seen = await inspect(folder);
     const isLeft = seen.health === 'kept' || seen.health === 'dead';

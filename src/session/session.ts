@@ -206,6 +206,12 @@ export class Session implements AsyncDisposable {
     const record = this.#record ?? readRecord(this.folder);
     const deployment = record?.deployment;
     if (deployment?.state === 'hotfix' && options.hotfix !== true) refuseHotfix(this.name);
+    if (options.discard === true && record?.isForeign === true) {
+      throw new SessionError(
+        `the changes of session ${this.name} are in ${shown(record.upper)}, which is not ours to empty`,
+        'remove that directory when the session has ended',
+      );
+    }
     const result = await lock(this.folder, this.name, options.lazy ?? false);
     if (deployment !== undefined) {
       result.found.push(...(await settleAfter(deployment, result.draining)));

@@ -99,8 +99,8 @@ async function settled(folder: string): Promise<SessionState | undefined> {
 }
 
 /** Whether the changes of a session whose daemon has died are still there. */
-export function isResumable(folder: string, { upper }: SessionRecord): boolean {
-  if (upper === 'memory') return false;
+export function isResumable(folder: string, { upper, isForeign }: SessionRecord): boolean {
+  if (upper === 'memory' || isForeign === true) return false;
   return upper === 'tmpfs' ? hasChanges(folder) : existsSync(hostPath(upper));
 }
 

@@ -87,7 +87,7 @@ export function checkFolder(
       'name an empty directory, or one that a session has left',
     );
   }
-  refuseKernelState(path);
+  refuseKernelState(path, `${path}/work`);
   const before = readLabel(path);
   if (before === undefined || force) return;
   const differs = (['source', 'repo', 'commit', 'links'] as const).find(
@@ -104,14 +104,14 @@ export function checkFolder(
  * What kernel overlayfs keeps beside an upper and we would not keep true: an index of hard links, and the mark of a
  * volatile mount that did not end cleanly. @throws SessionError.
  */
-function refuseKernelState(path: ByteString): void {
-  if (existsSync(hostFile(path, 'work/work/incompat/volatile'))) {
+export function refuseKernelState(path: ByteString, work: ByteString): void {
+  if (existsSync(hostFile(work, 'work/incompat/volatile'))) {
     throw new SessionError(
       `the changes in ${shown(path)} are of a volatile overlay mount that did not end cleanly: parts may be missing`,
       'name another directory',
     );
   }
-  const index = hostFile(path, 'work/index');
+  const index = hostFile(work, 'index');
   if (existsSync(index) && readdirSync(index).length > 0) {
     throw new SessionError(
       `the changes in ${shown(path)} have an index of hard links (index=on), which this version does not keep`,
@@ -120,7 +120,7 @@ function refuseKernelState(path: ByteString): void {
   }
 }
 
-function isInside(path: ByteString, place: ByteString): boolean {
+export function isInside(path: ByteString, place: ByteString): boolean {
   return path === place || path.startsWith(place === '/' ? '/' : `${place}/`);
 }
 
@@ -201,10 +201,10 @@ function checkRuntimeFolder(): void {
 export function checkMetacopy(
   metacopy: boolean | undefined,
   upper: string,
-  isDeployment: boolean,
+  isWithoutRedirects: boolean,
 ): boolean {
   if (metacopy !== true) return false;
-  if (process.getuid?.() === 0 && upper !== 'memory' && !isDeployment) return true;
+  if (process.getuid?.() === 0 && upper !== 'memory' && !isWithoutRedirects) return true;
   throw new UsageError(
     upper === 'memory'
       ? 'changes in memory copy no data anyway'
