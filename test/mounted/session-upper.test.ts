@@ -50,7 +50,8 @@ test(
       // The last time the keeper dies too, so that a dead mount is left.
       if (round === 2) process.kill(keeper, 'SIGKILL');
       process.kill(daemon, 'SIGKILL');
-      await tools.until(() => !fs.existsSync(`/proc/${keeper}`), 5000);
+      const exists = (pid: number) => fs.existsSync(`/proc/${pid}`);
+      await tools.until(() => !exists(keeper) && !exists(daemon), 5000);
       const dead = await session.status();
       tools.equal(dead.health, 'dead');
       tools.matches(dead.problems.join('\n'), /unlock --name=kept brings it back/);
