@@ -212,11 +212,9 @@ test.serial('140,000 entries walked twice leave the daemon small', async (t) => 
     Math.max(...sizes) < 150 * MIB,
     `${sizes.map((size) => Math.round(size / MIB)).join(' ')} MiB`,
   );
-  const [, afterFirst = 0, , afterSecond = 0] = sizes;
-  t.true(
-    afterSecond < afterFirst * 1.1 + 2 * MIB,
-    'larger after the second walk than after the first',
-  );
+  const afterFirst = sizes[1] ?? 0;
+  const afterLast = sizes.at(-1) ?? 0;
+  t.true(afterLast < afterFirst * 1.1 + 2 * MIB, 'larger after the last walk than after the first');
 });
 
 /** Waits until the daemon has been told everything that the kernel has forgotten. */

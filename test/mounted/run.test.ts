@@ -117,12 +117,12 @@ test(
     for (const whom of ['command', 'runner']) {
       const script = 'setsid sleep 1234 & sleep 1234 & echo ready; wait';
       const running = await tools.startCommand(['run', tree, '--', 'sh', '-c', script]);
-      const [runner] = tools.processesOf('Release/runner');
+      const [runner] = tools.processesOf('/runner');
       process.kill(whom === 'command' ? running.pid! : runner!, 'SIGKILL');
       tools.equal(await tools.exitCode(running), whom === 'command' ? null : 137);
       await tools.until(() => tools.processesOf('sleep 1234').length === 0, 2000);
       tools.same(tools.processesOf('sleep 1234'), []);
-      tools.same(tools.processesOf('Release/runner'), []);
+      tools.same(tools.processesOf('/runner'), []);
       await tools.nothingIsLeft();
     }
   },

@@ -98,11 +98,11 @@ test('the package itself may lie inside the tree', sandboxed, async ({ tools, wo
   node(`await unlock({ source: ['${work}/tree'] });`);
   tools.run('sh', [
     '-c',
-    `echo 3 > /proc/sys/vm/drop_caches; echo new > ${work}/tree/new; rm -r ${work}/tree/app/build/src/fuse`,
+    `echo 3 > /proc/sys/vm/drop_caches; echo new > ${work}/tree/new; rm ${work}/tree/app/build/src/fuse/server.js`,
   ]);
   tools.equal(node(`console.log((await (await findSession()).status()).health);`), 'ok\n');
   node(`await (await findSession()).lock();`);
-  tools.equal(existsSync(`${work}/tree/app/build/src/fuse`), true);
+  tools.equal(existsSync(`${work}/tree/app/build/src/fuse/server.js`), true);
   tools.equal(existsSync(`${work}/tree/new`), false);
   await tools.nothingIsLeft();
 });

@@ -77,7 +77,7 @@ test(
     await session.lock();
     tools.equal(tools.run('find', [tree, '-type', 'f', '-printf', '%p %s %T@\\n']), before);
     await tools.nothingIsLeft();
-    tools.equal(fs.readFileSync('/proc/mounts', 'utf8').includes('/run/ostree-ts'), false);
+    tools.equal(fs.readFileSync('/proc/mounts', 'utf8').includes('/run/ostree-ts/'), false);
   },
 );
 
@@ -98,7 +98,7 @@ test(
     await tools.until(() => !fs.existsSync(`/proc/${keeper}`), 5000);
     await session.lock();
     await tools.nothingIsLeft();
-    tools.equal(fs.readFileSync('/proc/mounts', 'utf8').includes('/run/ostree-ts'), false);
+    tools.equal(fs.readFileSync('/proc/mounts', 'utf8').includes('/run/ostree-ts/'), false);
   },
 );
 
