@@ -99,6 +99,9 @@ export class SnapshotReader implements AsyncDisposable {
       const opened = this.#openAll(content);
       try {
         const before = await settled(opened);
+        // The daemon answers between two requests: whatever write had begun before is over then.
+        await this.#ask(file, 0, 0);
+        if (changeTime(opened) !== before) continue;
         const result = await use(streamed(content.segments, opened));
         if (changeTime(opened) === before) return result;
       } finally {
