@@ -3,7 +3,7 @@
  * left nothing: no mount, no process, no file, and a lower that is what it was.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { chmod, mkdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -101,6 +101,10 @@ async function upperOf(folder: string, kind: string): Promise<Pick<UnlockOptions
 /** Locks a session, and throws when it leaves anything or its daemon says that it met a bug. */
 async function end(session: Session, mountpoint: string): Promise<void> {
   const status = await session.status();
+  const folders = [
+    '/run/ostree-ts',
+    join(process.env['XDG_RUNTIME_DIR'] ?? '/nonexistent', 'ostree-ts'),
+  ].map((base) => ({ path: join(base, session.name), before: identity(join(base, session.name)) }));
   await session.lock();
   // That a small session was filled is what a test may be about.
   const wrong = status.problems.filter((problem) => !problem.endsWith('% full'));
@@ -108,13 +112,17 @@ async function end(session: Session, mountpoint: string): Promise<void> {
   for (const pid of [status.pid, status.keeper]) {
     if (pid !== null && !(await gone(pid, mountpoint))) wrong.push(`process ${pid} still runs`);
   }
-  for (const base of [
-    '/run/ostree-ts',
-    join(process.env['XDG_RUNTIME_DIR'] ?? '/nonexistent', 'ostree-ts'),
-  ]) {
-    if (existsSync(join(base, session.name))) wrong.push(`${base}/${session.name} is still there`);
+  // A name is free at once, and another test of the same suite may have taken it.
+  for (const { path, before } of folders) {
+    if (before !== undefined && identity(path) === before) wrong.push(`${path} is still there`);
   }
   if (wrong.length > 0) throw new Error(`${session.name}: ${[...wrong, ...status.log].join('\n')}`);
+}
+
+/** What tells a folder from a later one of the same name; undefined when there is none. */
+function identity(path: string): string | undefined {
+  const stats = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return stats && `${stats.dev}:${stats.ino}:${stats.birthtimeNs}`;
 }
 
 export function isMounted(mountpoint: string): boolean {
