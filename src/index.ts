@@ -29,6 +29,14 @@ export { findSession, listSessions } from './session/registry.ts';
 export { CommandError, run } from './session/run.ts';
 export type { RunOptions } from './session/run.ts';
 export { Session } from './session/session.ts';
-export type { Change, LockOptions, SessionStatus, Undone } from './session/session.ts';
+export type { PatchOptions } from './session/patch.ts';
+export type {
+  Change,
+  ChangeOptions,
+  Difference,
+  LockOptions,
+  SessionStatus,
+  Undone,
+} from './session/session.ts';
 export type { OperationRate, SessionStatistics } from './session/statistics.ts';
 export type { Health } from './session/status.ts';

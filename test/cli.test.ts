@@ -17,6 +17,7 @@ import type {
   ApplyOptions,
   ApplyResult,
   Change,
+  ChangeOptions,
   DeploymentStatus,
   ExportOptions,
   CommitOptions,
@@ -24,6 +25,7 @@ import type {
   ExportResult,
   Finding,
   LockResult,
+  PatchOptions,
   SessionStatistics,
   SessionStatus,
   Undone,
@@ -113,6 +115,7 @@ const COMMITTED: CommitResult = {
 
 /** A session that does what it is told to. */
 class Pretended implements AnySession {
+  changes = CHANGES;
   readonly #status: SessionStatus;
   readonly #onLock: () => LockResult;
   readonly name: string;
@@ -134,9 +137,16 @@ class Pretended implements AnySession {
     return STATISTICS;
   }
 
-  async *diff(options: { paths?: string[] } = {}): AsyncIterableIterator<Change> {
+  async *diff(options: ChangeOptions = {}): AsyncIterableIterator<Change> {
     this.asked = options;
-    yield* CHANGES;
+    yield* this.changes;
+  }
+
+  async *patch(options: PatchOptions = {}): AsyncGenerator<Uint8Array, number> {
+    this.asked = options;
+    yield Buffer.from('diff --git a/x b/x\n');
+    yield Buffer.from('+\xff\n', 'latin1');
+    return this.changes.length;
   }
 
   async undo(paths: string[]): Promise<Undone[]> {
@@ -337,6 +347,116 @@ test('diff --stat prints totals', async (t) => {
   });
 });
 
+const DETAILED: Change[] = [
+  {
+    kind: 'M',
+    path: '/a',
+    type: 0o120000,
+    size: 3,
+    mode: 0o120777,
+    typeBefore: 0o100000,
+    sizeBefore: 9,
+    modeBefore: 0o100644,
+    owner: [7, 8],
+    ownerBefore: [0, 0],
+    mtime: [1_000_000_000, 123_456_789],
+    mtimeBefore: [-1, 0],
+    changed: ['type', 'mode', 'owner', 'xattrs', 'times'],
+    xattrs: ['user.a', 'user.\xff'],
+  },
+  {
+    kind: 'R',
+    path: '/new \xff',
+    from: '/old \xfe',
+    type: 0o100000,
+    size: 5,
+    mode: 0o100644,
+    typeBefore: 0o100000,
+    sizeBefore: 5,
+    modeBefore: 0o100644,
+    changed: [],
+  },
+  {
+    kind: 'M',
+    path: '/t',
+    type: 0o100000,
+    size: 1,
+    mode: 0o100644,
+    modeBefore: 0o100644,
+    changed: ['times'],
+  },
+];
+
+test('diff --metadata names what has changed, after a tab', async (t) => {
+  const session = new Pretended(STATUS);
+  session.changes = DETAILED;
+  const { out } = await typed(['diff', '-M', '--metadata'], { sessions: [session] });
+  t.deepEqual(session.asked, { renames: true, details: true, times: true });
+  t.deepEqual(out, [
+    'M\t/a\ttype file -> symlink, mode 0644 -> 0777, owner 0:0 -> 7:8, xattrs user.a "user.\\377", times',
+    'R\t"/old \\376" -> "/new \\377"',
+    'M\t/t\ttimes',
+  ]);
+});
+
+test('diff --json has everything, before and after', async (t) => {
+  const session = new Pretended(STATUS);
+  session.changes = DETAILED.slice(0, 2);
+  const { out } = await typed(['diff', '--json'], { sessions: [session] });
+  t.deepEqual(session.asked, { details: true });
+  t.deepEqual(JSON.parse(out[0] ?? ''), {
+    kind: 'M',
+    path: '/a',
+    type: 'symlink',
+    size: 3,
+    mode: '0777',
+    uid: 7,
+    gid: 8,
+    mtime: '2001-09-09T01:46:40.123456789Z',
+    typeBefore: 'file',
+    sizeBefore: 9,
+    modeBefore: '0644',
+    uidBefore: 0,
+    gidBefore: 0,
+    mtimeBefore: '1969-12-31T23:59:59.000000000Z',
+    changed: ['type', 'mode', 'owner', 'xattrs', 'times'],
+    xattrs: ['user.a', 'user.\ufffd'],
+  });
+  t.like(JSON.parse(out[1] ?? ''), {
+    kind: 'R',
+    pathBase64: Buffer.from('/new \xff', 'latin1').toString('base64'),
+    fromBase64: Buffer.from('/old \xfe', 'latin1').toString('base64'),
+    changed: [],
+  });
+});
+
+test('diff --stat counts renames and metadata apart when they are asked for', async (t) => {
+  const session = new Pretended(STATUS);
+  session.changes = DETAILED;
+  const { out } = await typed(['diff', '--stat', '-M', '--metadata'], { sessions: [session] });
+  t.deepEqual(session.asked, { renames: true, details: true, times: true, all: true });
+  t.deepEqual(out, [
+    '          PATHS  FILES  DIRECTORIES  SIZE',
+    'added     0      0      0            0 B',
+    'modified  1      0      0            0 B',
+    'metadata  1      1      0            1 B',
+    'deleted   0      0      0            0 B',
+    'renamed   1      1      0            5 B',
+  ]);
+});
+
+test('diff --patch prints bytes, and --exit-code counts every change', async (t) => {
+  const session = new Pretended(STATUS);
+  const line = ['diff', 'usr', '/etc', '-p', '-U', '0', '--no-renames', '--exit-code'];
+  const { code, out } = await typed(line, { sessions: [session] });
+  t.is(code, 1);
+  t.deepEqual(session.asked, { paths: ['/etc'], renames: false, context: 0 });
+  t.deepEqual(out, ['diff --git a/x b/x', '', '+\ufffd', '']);
+  session.changes = [];
+  t.is((await typed(['diff', '--patch', '--exit-code'], { sessions: [session] })).code, 0);
+  t.deepEqual(session.asked, {});
+});
+
 test('diff takes a first argument that is no session for a path, when only one session is there', async (t) => {
   const only = new Pretended(STATUS);
   await typed(['diff', '/lib/', 'share//x'], { sessions: [only] });
@@ -486,6 +606,9 @@ const misused = test.macro({
 
 test('', misused, ['stauts'], /unknown command 'stauts'\nDid you mean status\?/);
 test('', misused, ['diff', '--jsn'], /unknown option '--jsn'\nDid you mean --json\?/);
+test('', misused, ['diff', '--patch', '--metadata'], /cannot be used with option '--metadata'/);
+test('', misused, ['diff', '--stat', '--patch'], /cannot be used with option/);
+test('', misused, ['diff', '-p', '-U', 'x'], /no number of lines/);
 test('', misused, ['unlock', 'a', 'b', 'c'], /too many arguments[^]*ostree-ts unlock --help/);
 test('', misused, ['unlock', 'a', '--size'], /argument missing/);
 test('', misused, ['unlock', 'a', '--io=passthrough'], /Only 'cached' works/);

@@ -1,6 +1,6 @@
 import test from 'ava';
 import { Control } from '../src/fuse/control.ts';
-import type { Change } from '../src/overlay/changes.ts';
+import type { Change } from '../src/overlay/change.ts';
 
 const USAGE = { used: 10, limit: 100, inodes: 1, nodes: 1, bytesWritten: 0, bytesCopied: 0 };
 

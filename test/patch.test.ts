@@ -176,7 +176,7 @@ function randomCases(seed: number, size: number): Cases {
   for (let i = 0; i < size; i++) {
     const before = Array.from({ length: random(60) }, line);
     const after = [...before];
-    for (let edits = random(5); edits > 0; edits--) {
+    for (let left = random(5); left > 0; left--) {
       const at = random(after.length + 1);
       const added = Array.from({ length: random(4) }, line);
       // A copy of what is near is what leaves a choice.

@@ -24,6 +24,7 @@ export type AnySession = Pick<
   | 'status'
   | 'statistics'
   | 'diff'
+  | 'patch'
   | 'commit'
   | 'export'
   | 'undo'

@@ -62,17 +62,60 @@ export function jsonPath(bytes: string): { path: string; pathBase64?: string } {
 }
 
 export function changeJson(change: Change): string {
-  const { kind, type, size, mode, modeBefore } = change;
+  const { kind, from, type, size, mode, typeBefore, sizeBefore, modeBefore } = change;
+  const { owner, ownerBefore, mtime, mtimeBefore, changed, xattrs } = change;
   return JSON.stringify({
     kind,
     ...jsonPath(change.path),
-    type: TYPES.get(type) ?? 'unknown',
+    ...(from !== undefined && fromJson(from)),
+    type: typeName(type),
     size,
-    mode: (mode & 0o7777).toString(8).padStart(4, '0'),
-    ...(modeBefore === undefined
-      ? {}
-      : { modeBefore: (modeBefore & 0o7777).toString(8).padStart(4, '0') }),
+    mode: displayMode(mode),
+    ...(owner && { uid: owner[0], gid: owner[1] }),
+    ...(mtime && { mtime: preciseTime(mtime) }),
+    ...(typeBefore !== undefined && { typeBefore: typeName(typeBefore) }),
+    ...(sizeBefore !== undefined && { sizeBefore }),
+    ...(modeBefore !== undefined && { modeBefore: displayMode(modeBefore) }),
+    ...(ownerBefore && { uidBefore: ownerBefore[0], gidBefore: ownerBefore[1] }),
+    ...(mtimeBefore && { mtimeBefore: preciseTime(mtimeBefore) }),
+    ...(changed && { changed }),
+    ...(xattrs && { xattrs: xattrs.map(asText) }),
   });
+}
+
+function fromJson(bytes: string): { from: string; fromBase64?: string } {
+  const { path, pathBase64 } = jsonPath(bytes);
+  return { from: path, ...(pathBase64 !== undefined && { fromBase64: pathBase64 }) };
+}
+
+/** What of a path has changed, in words; '' of what was added or deleted. */
+export function changeDetails(change: Change): string {
+  const { type, mode, owner = [], typeBefore = type, modeBefore = mode, ownerBefore = [] } = change;
+  const words = {
+    type: `type ${typeName(typeBefore)} -> ${typeName(type)}`,
+    content: 'content',
+    mode: `mode ${displayMode(modeBefore)} -> ${displayMode(mode)}`,
+    owner: `owner ${ownerBefore.join(':')} -> ${owner.join(':')}`,
+    xattrs: `xattrs ${(change.xattrs ?? []).map(displayName).join(' ')}`,
+    times: 'times',
+  };
+  return (change.changed ?? []).map((each) => words[each]).join(', ');
+}
+
+function typeName(type: number): string {
+  return TYPES.get(type) ?? 'unknown';
+}
+
+function displayMode(mode: number): string {
+  return (mode & 0o7777).toString(8).padStart(4, '0');
+}
+
+/** ISO 8601 with nanoseconds, UTC; what Date cannot tell, as seconds. */
+function preciseTime([sec, nsec]: readonly [number, number]): string {
+  const fraction = String(nsec).padStart(9, '0');
+  const date = new Date(sec * 1000);
+  if (Number.isNaN(date.getTime())) return `${sec}.${fraction}`;
+  return date.toISOString().replace(/\.\d+Z$/, `.${fraction}Z`);
 }
 
 /** An entry of a commit; attributes in base64, since their values are bytes. */

@@ -2,7 +2,7 @@
  * What the main thread may ask of the thread that serves the filesystem, which answers between two requests: a name
  * for each question and the function that answers it.
  */
-import type { Change } from '../overlay/changes.ts';
+import type { Change, ChangeOptions } from '../overlay/change.ts';
 import type { Usage } from '../overlay/overlay.ts';
 import type { Undone } from '../overlay/undo.ts';
 import type { Server } from './server.ts';
@@ -11,7 +11,7 @@ import type { Snapshots } from './snapshots.ts';
 
 /** What is asked about. Before the filesystem is mounted there is no server. */
 export interface Subject {
-  overlay: { changes(): Iterable<Change>; usage(): Usage };
+  overlay: { changes(options?: ChangeOptions): Iterable<Change>; usage(): Usage };
   /** What is broken in the lowers, one line each. */
   problems?: () => string[];
   /** Takes paths back to the lowers, and tells the kernel. */
@@ -103,8 +103,12 @@ export class Control {
    *
    * @throws Error a listing that is no longer kept.
    */
-  diff(from: number, listing: number): { changes: Change[]; done: boolean; listing: number } {
-    const id = from === 0 ? this.#begin() : listing || this.#lastListing;
+  diff(
+    from: number,
+    listing: number,
+    options?: ChangeOptions,
+  ): { changes: Change[]; done: boolean; listing: number } {
+    const id = from === 0 ? this.#begin(options) : listing || this.#lastListing;
     const listed = this.#listings.get(id);
     if (listed === undefined) throw new Error('this listing of changes has ended; begin again');
     const changes = listed.slice(from, from + CHUNK);
@@ -123,10 +127,10 @@ export class Control {
     return undone.map(({ path, what }) => ({ path, what }));
   }
 
-  #begin(): number {
+  #begin(options: ChangeOptions | undefined): number {
     const [oldest] = this.#listings.keys();
     if (oldest !== undefined && this.#listings.size >= LISTINGS_MAX) this.#listings.delete(oldest);
-    this.#listings.set(++this.#lastListing, [...this.#subject.overlay.changes()]);
+    this.#listings.set(++this.#lastListing, [...this.#subject.overlay.changes(options)]);
     return this.#lastListing;
   }
 
@@ -154,6 +158,7 @@ const HANDLERS: ReadonlyMap<string, Handler> = new Map<string, Handler>([
   ['status', (control) => control.status()],
   ['statistics', (control) => control.statistics()],
   ['snapshot', (control) => control.snapshots.begin()],
+  ['comparison', (control, args) => control.snapshots.compare(changeOptions(args))],
   [
     'snapshot-entries',
     ({ snapshots }, args) => snapshots.entries(numberOf(args, 'snapshot'), numberOf(args, 'from')),
@@ -170,7 +175,11 @@ const HANDLERS: ReadonlyMap<string, Handler> = new Map<string, Handler>([
       ),
   ],
   ['snapshot-end', ({ snapshots }, args) => snapshots.end(numberOf(args, 'snapshot'))],
-  ['diff', (control, args) => control.diff(numberOf(args, 'from'), numberOf(args, 'listing'))],
+  [
+    'diff',
+    (control, args) =>
+      control.diff(numberOf(args, 'from'), numberOf(args, 'listing'), changeOptions(args)),
+  ],
   ['undo', (control, args) => control.undo(pathsOf(args))],
 ]);
 
@@ -179,6 +188,18 @@ function pathsOf(args: unknown): string[] {
   const paths: unknown =
     typeof args === 'object' && args !== null ? Reflect.get(args, 'paths') : [];
   return Array.isArray(paths) ? paths.filter((path) => typeof path === 'string') : [];
+}
+
+function changeOptions(args: unknown): ChangeOptions {
+  const has = (key: string) =>
+    typeof args === 'object' && args !== null && Reflect.get(args, key) === true;
+  return {
+    details: has('details'),
+    times: has('times'),
+    renames: has('renames'),
+    all: has('all'),
+    paths: pathsOf(args),
+  };
 }
 
 /** A count among the arguments; 0 when it is not there. */

@@ -13,6 +13,7 @@ import { Control } from './control.ts';
 import type { MountOptions } from './libfuse-mount.ts';
 import { loadFuseNative, mountLibfuse } from './libfuse-mount.ts';
 import { Paths } from './libfuse.ts';
+import { Snapshots } from './snapshots.ts';
 import type { WorkerData } from './worker.ts';
 
 interface Message {
@@ -39,7 +40,8 @@ export class LibfuseWorker extends EventEmitter<{ message: [object]; error: [unk
     const { overlay, problems } = assemble(native, data, log);
     const caller = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0, pid: 0 };
     this.#paths = new Paths({ filesystem: overlay, native, caller, log });
-    this.#control = new Control({ overlay, problems, server: this.#paths });
+    const snapshots = new Snapshots(native, data, overlay);
+    this.#control = new Control({ overlay, problems, server: this.#paths, snapshots });
     this.#close = () => overlay.close();
     setImmediate(() => this.#say({ type: 'ready' }));
   }

@@ -4,14 +4,36 @@
  */
 import { Segments } from '../layers/layer.ts';
 import type { Native } from '../native.ts';
-import type { Snapshot } from '../overlay/snapshot.ts';
+import type { ChangeOptions } from '../overlay/change.ts';
+import type { Compared } from '../overlay/comparison.ts';
+import type { SnapshotEntry } from '../overlay/snapshot.ts';
+import type { WorkerData } from './worker.ts';
 
 /** Told in one answer. */
 const CHUNK = 2048;
 /** Looked at once, of which more than one is a rarity. */
 const SNAPSHOTS_MAX = 4;
 
-type AnySnapshot = Pick<Snapshot<object>, 'entries' | 'content' | 'release'>;
+/** A `Snapshot` or a `Comparison`. */
+interface AnySnapshot {
+  readonly entries: readonly (SnapshotEntry | Compared)[];
+  /** What whoever took it is told at once. */
+  readonly totals: object;
+  content(id: number, offset: number, length: number, into: Segments): number;
+  release(): void;
+}
+
+/** What they are taken of. */
+interface Taken {
+  snapshot(): AnySnapshot;
+  comparison(options: ChangeOptions): AnySnapshot;
+}
+
+interface Begun {
+  snapshot: number;
+  entries: number;
+  lowers: readonly number[];
+}
 
 /** A part of a file: (descriptor, offset, length) triples, descriptor -1 for zeros. */
 export interface ContentAnswer {
@@ -28,48 +50,45 @@ interface Open {
 
 export class Snapshots {
   readonly #native: Native;
-  readonly #take: () => AnySnapshot;
+  readonly #overlay: Taken;
+  /** Descriptors of those that are directories, topmost first. */
   readonly #lowers: readonly number[];
-  /** Its reads never end, so it needs no duplicate. */
+  /** The arena of the memory upper: its reads never end, so it needs no duplicate. */
   readonly #memoryFd: number;
   readonly #open: Map<number, Open> = new Map();
   readonly #segments: Segments = new Segments();
   #last = 0;
 
-  /**
-   * @param lowers  descriptors of those that are directories, topmost first.
-   * @param memoryFd  the arena of the memory upper.
-   */
   constructor(
     native: Native,
-    lowers: readonly number[],
-    memoryFd: number,
-    take: () => AnySnapshot,
+    { lowers, arenaFd }: Pick<WorkerData, 'lowers' | 'arenaFd'>,
+    overlay: Taken,
   ) {
-    this.#lowers = lowers;
+    this.#overlay = overlay;
+    this.#lowers = lowers.flatMap((lower) => (lower.kind === 'directory' ? [lower.fd] : []));
     this.#native = native;
-    this.#memoryFd = memoryFd;
-    this.#take = take;
+    this.#memoryFd = arenaFd;
   }
 
   /** @returns its number, and how much there is to look at. */
-  begin(): {
-    snapshot: number;
-    entries: number;
-    files: number;
-    bytes: number;
-    lowers: readonly number[];
-  } {
+  begin(): Begun {
+    return this.#begin(() => this.#overlay.snapshot());
+  }
+
+  /** As `begin`; its entries are `Compared`. */
+  compare(options: ChangeOptions): Begun {
+    return this.#begin(() => this.#overlay.comparison(options));
+  }
+
+  #begin(take: () => AnySnapshot): Begun {
     const [oldest] = this.#open.keys();
     if (oldest !== undefined && this.#open.size >= SNAPSHOTS_MAX) this.end(oldest);
-    const snapshot = this.#take();
+    const snapshot = take();
     this.#open.set(++this.#last, { snapshot, fds: [] });
-    const files = snapshot.entries.filter(({ content }) => content !== undefined);
     return {
       snapshot: this.#last,
       entries: snapshot.entries.length,
-      files: files.length,
-      bytes: files.reduce((sum, { size }) => sum + size, 0),
+      ...snapshot.totals,
       lowers: this.#lowers,
     };
   }
@@ -78,13 +97,17 @@ export class Snapshots {
   entries(id: number, from: number): object[] {
     return this.#find(id)
       .snapshot.entries.slice(from, from + CHUNK)
-      .map((entry) => ({
-        ...entry,
-        xattrs: entry.xattrs.map(({ name, value }) => [
-          name,
-          Buffer.from(value).toString('base64'),
-        ]),
-      }));
+      .map((entry) =>
+        'xattrs' in entry
+          ? {
+              ...entry,
+              xattrs: entry.xattrs.map(({ name, value }) => [
+                name,
+                Buffer.from(value).toString('base64'),
+              ]),
+            }
+          : entry,
+      );
   }
 
   /**

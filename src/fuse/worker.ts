@@ -135,9 +135,7 @@ class Worker {
     this.#subject = {
       overlay,
       problems,
-      snapshots: new Snapshots(addon, directoryFds(data), data.arenaFd, () =>
-        this.#overlay.snapshot(),
-      ),
+      snapshots: new Snapshots(addon, data, overlay),
     };
     this.#control = new Control(this.#subject);
   }
@@ -251,10 +249,6 @@ class Worker {
   #log(message: string): void {
     this.#post({ type: 'log', message });
   }
-}
-
-function directoryFds({ lowers }: WorkerData): number[] {
-  return lowers.flatMap((lower) => (lower.kind === 'directory' ? [lower.fd] : []));
 }
 
 /** V8's collector, which only a context that is made after the flag was set can see. */

@@ -2,61 +2,122 @@
  * What a session has changed, against the lowers. The walk follows the upper, so it costs what changed; only a changed
  * file with several lower names makes it look for the other names.
  *
- * Times alone are no change, nor is a file that was written again with what it had.
+ * Times alone are no change unless asked for, nor is a file that was written again with what it had.
  */
-import { Attr, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, Segments } from '../layers/layer.ts';
+import { Attr, S_IFDIR, S_IFMT } from '../layers/layer.ts';
 import type { Name } from '../layers/layer.ts';
 import type { LowerRef } from '../layers/upper.ts';
+import type { Change, ChangeOptions } from './change.ts';
+import { Comparer, samePlace, timesDiffer, type Base, type Difference } from './difference.ts';
 import type { Inode } from './inode.ts';
 import type { Listing } from './listing.ts';
+import { narrowed } from './narrow.ts';
+import { below, Sources, type Source } from './renames.ts';
 import type { Tree } from './tree.ts';
 
-export interface Change {
-  kind: 'A' | 'M' | 'D';
-  /** A byte string from the root of the tree, beginning with '/'. */
-  path: string;
-  /** S_IFMT bits, size in bytes and mode as they are now; as they were, for D. */
-  type: number;
-  size: number;
-  mode: number;
-  /** M only. */
-  modeBefore?: number;
-}
-
-/** What of a file is compared. */
-type Current<Node extends object> = Pick<Inode<Node>, 'upper' | 'lowers' | 'type'>;
-
-/** A file as it is in the lowers. */
-interface Base {
-  refs: readonly LowerRef[];
+/** A change, with what it is made of. */
+export interface Finding<Node extends object> {
+  change: Change;
+  /** What is there now, and what was: both of M and R. */
+  inode: Inode<Node> | undefined;
   attr: Attr;
+  base: Base | undefined;
 }
 
 /** Every change, sorted by path. A new directory is listed with all it holds, a removed one alone. */
-export function changes<Node extends object>(tree: Tree<Node>, listing: Listing<Node>): Change[] {
-  const walk = new ChangeWalk(tree, listing);
-  walk.directory('', tree.root, tree.root.lowers);
-  return walk.found.sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : 0));
+export function changes<Node extends object>(
+  tree: Tree<Node>,
+  listing: Listing<Node>,
+  options: ChangeOptions = {},
+): Change[] {
+  const walk = new ChangeWalk(tree, listing, options);
+  try {
+    return walk.run().map(({ change }) => change);
+  } finally {
+    walk.release();
+  }
 }
 
-class ChangeWalk<Node extends object> {
-  readonly found: Change[] = [];
+/** A directory with an origin that is new where it is. */
+interface Arrival<Node extends object> {
+  path: string;
+  inode: Inode<Node>;
+  attr: Attr;
+}
+
+export class ChangeWalk<Node extends object> {
+  readonly #found: Finding<Node>[] = [];
   readonly #tree: Tree<Node>;
   readonly #listing: Listing<Node>;
+  readonly #options: ChangeOptions;
+  readonly #comparer: Comparer<Node>;
+  readonly #sources: Sources | undefined;
+  readonly #arrivals: Arrival<Node>[] = [];
+  /** What was found to be new, and then to have been elsewhere. */
+  readonly #replaced: Set<Finding<Node>> = new Set();
+  /** Inodes that findings speak of: they must not go. */
+  readonly #held: Inode<Node>[] = [];
   /** Some changed file may have names that the upper does not know. */
   readonly #everywhere: boolean;
-  readonly #ours: Segments = new Segments();
-  readonly #theirs: Segments = new Segments();
 
-  constructor(tree: Tree<Node>, listing: Listing<Node>) {
+  constructor(tree: Tree<Node>, listing: Listing<Node>, options: ChangeOptions) {
     this.#tree = tree;
     this.#listing = listing;
+    this.#options = options;
+    this.#comparer = new Comparer(tree);
+    this.#sources = options.renames === true ? new Sources(tree.stack) : undefined;
     this.#everywhere = this.#hasChangedLinks();
   }
 
-  /** Compares a directory with what the lowers have at its path. */
-  directory(path: string, dir: Inode<Node>, base: readonly LowerRef[]): void {
-    for (const name of this.#namesToCompare(dir, base)) this.#name(path, dir, base, name);
+  /** To be called once. */
+  run(): Finding<Node>[] {
+    const { root } = this.#tree;
+    this.#directory('', '', root, root.lowers);
+    if (this.#sources !== undefined) {
+      this.#pairDirectories(this.#sources);
+      this.#pairFiles(this.#sources);
+    }
+    const moved = new Set(
+      this.#found.flatMap(({ change }) => (change.kind === 'R' ? [change.from ?? ''] : [])),
+    );
+    let found = this.#found.filter(
+      (each) =>
+        !this.#replaced.has(each) && (each.change.kind !== 'D' || !moved.has(each.change.path)),
+    );
+    if (this.#options.all === true) {
+      found.push(...found.flatMap((each) => this.#removedWith(each, moved)));
+    }
+    const { paths = [] } = this.#options;
+    if (paths.length > 0) found = narrowed(this.#tree, found, paths);
+    return found.sort(({ change: a }, { change: b }) =>
+      a.path < b.path ? -1 : a.path > b.path ? 1 : 0,
+    );
+  }
+
+  /** Lets go of the inodes. */
+  release(): void {
+    for (const inode of this.#held.splice(0).toReversed()) {
+      inode.refs--;
+      this.#tree.table.settle(inode);
+    }
+  }
+
+  #hold(inode: Inode<Node>): void {
+    inode.refs++;
+    this.#held.push(inode);
+  }
+
+  /**
+   * Compares a directory with what the lowers have at the path that it was at.
+   *
+   * @returns whether anything directly in it has changed.
+   */
+  #directory(path: string, from: string, dir: Inode<Node>, base: readonly LowerRef[]): boolean {
+    let isChanged = false;
+    for (const name of this.#namesToCompare(dir, base)) {
+      if (this.#name(path, from, dir, base, name)) isChanged = true;
+    }
+    return isChanged;
   }
 
   #namesToCompare(dir: Inode<Node>, base: readonly LowerRef[]): Iterable<Name> {
@@ -69,121 +130,178 @@ class ChangeWalk<Node extends object> {
     return new Set([...this.#listing.names(dir), ...before]);
   }
 
-  #name(path: string, dir: Inode<Node>, base: readonly LowerRef[], name: Name): void {
+  #name(
+    path: string,
+    from: string,
+    dir: Inode<Node>,
+    base: readonly LowerRef[],
+    name: Name,
+  ): boolean {
     const attr = new Attr();
     const inode = this.#tree.find(dir, name, attr);
     const baseAttr = new Attr();
     const refs = this.#tree.stack.find(base, name, baseAttr);
-    const here = `${path}/${name}`;
     if (refs !== undefined) baseAttr.nlink = 1;
     const before = refs === undefined ? undefined : { refs, attr: baseAttr };
-    // The inode must not go while its children are walked.
-    if (inode !== undefined) inode.refs++;
-    try {
-      this.#compare(here, inode, attr, before);
-    } finally {
-      if (inode !== undefined) {
-        inode.refs--;
-        this.#tree.table.settle(inode);
-      }
-    }
-  }
-
-  #compare(path: string, inode: Inode<Node> | undefined, attr: Attr, base: Base | undefined): void {
     if (inode === undefined) {
-      if (base !== undefined) this.#report('D', path, base.attr);
-      return;
+      if (before !== undefined) this.#removed(`${from}/${name}`, before);
+      return before !== undefined;
     }
-    if (base === undefined) {
-      this.#report('A', path, attr);
-      if (inode.type === S_IFDIR) this.directory(path, inode, []);
-      return;
+    // The inode must not go while its children are walked.
+    inode.refs++;
+    try {
+      const here = `${path}/${name}`;
+      if (before === undefined) this.#added(here, inode, attr);
+      else return this.#compare(here, `${from}/${name}`, inode, attr, before);
+      return true;
+    } finally {
+      inode.refs--;
+      this.#tree.table.settle(inode);
     }
-    if (inode.type !== (base.attr.mode & S_IFMT)) {
-      this.#report('M', path, attr, base.attr.mode);
-      if (inode.type === S_IFDIR) this.directory(path, inode, []);
-      return;
-    }
-    if (this.#differs(inode, attr, base)) this.#report('M', path, attr, base.attr.mode);
-    if (inode.type === S_IFDIR) this.directory(path, inode, base.refs);
   }
 
-  #report(kind: Change['kind'], path: string, attr: Attr, modeBefore?: number): void {
+  #removed(path: string, base: Base): void {
+    const change = { kind: 'D', path, ...described(base.attr) } as const;
+    this.#found.push({ change, inode: undefined, attr: base.attr, base });
+    this.#detail(change, base.attr);
+    this.#sources?.add(path, base);
+  }
+
+  #added(path: string, inode: Inode<Node>, attr: Attr): void {
+    if (this.#sources !== undefined && inode.type === S_IFDIR && inode.lowers.length > 0) {
+      // Where it comes from is found when all is known that has gone.
+      this.#hold(inode);
+      this.#arrivals.push({ path, inode, attr });
+      return;
+    }
+    this.#reportAdded(path, inode, attr);
+  }
+
+  #reportAdded(path: string, inode: Inode<Node>, attr: Attr): void {
+    const change = { kind: 'A', path, ...described(attr) } as const;
+    this.#found.push({ change, inode, attr, base: undefined });
+    this.#hold(inode);
+    this.#detail(change, attr);
+    if (inode.type === S_IFDIR) this.#directory(path, path, inode, []);
+  }
+
+  #compare(path: string, from: string, inode: Inode<Node>, attr: Attr, base: Base): boolean {
+    const isDirectory = inode.type === S_IFDIR;
+    if (inode.type !== (base.attr.mode & S_IFMT)) {
+      this.#report('M', path, from, inode, attr, base, []);
+      this.#sources?.addBelow(from, base);
+      if (isDirectory) this.#directory(path, path, inode, []);
+      return true;
+    }
+    const differences = this.#differences(inode, attr, base);
+    const isChanged = isDirectory && this.#directory(path, from, inode, base.refs);
+    // When names have come or gone in a directory its times say nothing more.
+    if (isDirectory && !isChanged && this.#options.times === true && timesDiffer(attr, base.attr)) {
+      differences?.push('times');
+    }
+    if (differences === undefined || differences.length === 0) return false;
+    if (differences.every((each) => each === 'times') && this.#options.times !== true) return false;
+    this.#report('M', path, from, inode, attr, base, differences);
+    return true;
+  }
+
+  /** Without details, of what kind they are is left open. `undefined`: the file is the lowers'. */
+  #differences(inode: Inode<Node>, attr: Attr, base: Base): Difference[] | undefined {
+    if (this.#comparer.isSame(inode, base)) return undefined;
+    if (this.#options.details === true) return this.#comparer.all(inode, attr, base);
+    return this.#comparer.differs(inode, attr, base) ? ['content'] : [];
+  }
+
+  #report(
+    kind: 'M' | 'R',
+    path: string,
+    from: string,
+    inode: Inode<Node>,
+    attr: Attr,
+    base: Base,
+    differences: Difference[],
+  ): void {
+    const { type, size, mode } = described(base.attr);
     const change: Change = {
       kind,
       path,
-      type: attr.mode & S_IFMT,
-      size: attr.size,
-      mode: attr.mode,
+      ...described(attr),
+      typeBefore: type,
+      sizeBefore: size,
+      modeBefore: mode,
     };
-    if (modeBefore !== undefined) change.modeBefore = modeBefore;
-    this.found.push(change);
+    if (from !== path) change.from = from;
+    this.#found.push({ change, inode, attr, base });
+    this.#hold(inode);
+    this.#detail(change, attr);
+    if (this.#options.details !== true) return;
+    change.changed = change.type === type ? differences : this.#comparer.all(inode, attr, base);
+    change.ownerBefore = [base.attr.uid, base.attr.gid];
+    change.mtimeBefore = [base.attr.mtimeSec, base.attr.mtimeNsec];
+    if (change.changed.includes('xattrs')) change.xattrs = this.#comparer.xattrs(inode, base);
   }
 
-  #differs(inode: Current<Node>, attr: Attr, base: Base): boolean {
-    if (inode.upper === undefined) {
-      if (samePlace(inode.lowers, base.refs) || sameObject(inode.lowers, base.refs)) return false;
-    }
-    if (attr.mode !== base.attr.mode || attr.uid !== base.attr.uid || attr.gid !== base.attr.gid) {
-      return true;
-    }
-    if (attr.rdevMajor !== base.attr.rdevMajor || attr.rdevMinor !== base.attr.rdevMinor) {
-      return true;
-    }
-    return this.#xattrsDiffer(inode, base) || this.#contentDiffers(inode, attr, base);
+  #detail(change: Change, attr: Attr): void {
+    if (this.#options.details !== true) return;
+    change.owner = [attr.uid, attr.gid];
+    change.mtime = [attr.mtimeSec, attr.mtimeNsec];
   }
 
-  #contentDiffers(inode: Current<Node>, attr: Attr, base: Base): boolean {
-    const [lower] = base.refs;
-    if (lower === undefined || inode.type === S_IFDIR) return false;
-    if (inode.type === S_IFLNK) {
-      return this.#readlink(inode) !== lower.layer.readlink(lower.node);
-    }
-    if (inode.type !== S_IFREG) return false;
-    if (attr.size !== base.attr.size) return true;
-    if (inode.upper !== undefined) {
-      const origin = this.#tree.upper.origin(inode.upper);
-      if (samePlace(origin, base.refs) || sameObject(origin, base.refs)) {
-        return this.#tree.upper.contentDiffers(inode.upper);
+  /** Finds where directories were that are new where they are; what is in them is compared with what was there. */
+  #pairDirectories(sources: Sources): void {
+    while (this.#arrivals.length > 0) {
+      const waiting = this.#arrivals.splice(0);
+      const left = waiting.filter((arrival) => !this.#pairDirectory(sources, arrival));
+      if (left.length < waiting.length || sources.expand()) {
+        this.#arrivals.push(...left);
+        continue;
       }
+      // Their origins are where they were.
+      for (const { path, inode, attr } of left) this.#reportAdded(path, inode, attr);
     }
-    this.#ours.clear();
-    this.#theirs.clear();
-    if (inode.upper !== undefined) {
-      this.#tree.upper.read(inode.upper, 0, attr.size, this.#ours);
-    } else {
-      for (const { layer, node } of inode.lowers) layer.read(node, 0, attr.size, this.#ours);
-    }
-    lower.layer.read(lower.node, 0, attr.size, this.#theirs);
-    return this.#tree.upper.bytesDiffer(this.#ours, this.#theirs);
   }
 
-  #readlink(inode: Current<Node>): Name {
-    if (inode.upper !== undefined) return this.#tree.upper.readlink(inode.upper);
-    const [ref] = inode.lowers;
-    return ref?.layer.readlink(ref.node) ?? '';
+  #pairDirectory(sources: Sources, { path, inode, attr }: Arrival<Node>): boolean {
+    const source = sources.take(inode.lowers, S_IFDIR);
+    if (source === undefined) return false;
+    this.#reportRenamed(path, inode, attr, source);
+    this.#directory(path, source.path, inode, source.base.refs);
+    return true;
   }
 
-  #xattrsDiffer(inode: Current<Node>, { refs }: Base): boolean {
-    const [lower] = refs;
-    if (lower === undefined) return false;
-    const { upper } = this.#tree;
-    const [own] = inode.lowers;
-    const names =
-      inode.upper === undefined
-        ? (own?.layer.listxattr(own.node) ?? [])
-        : upper.listxattr(inode.upper);
-    const before = lower.layer.listxattr(lower.node);
-    if (names.length !== before.length) return true;
-    return names.some((name) => {
-      const now =
-        inode.upper === undefined
-          ? own?.layer.getxattr(own.node, name)
-          : upper.getxattr(inode.upper, name);
-      const then = lower.layer.getxattr(lower.node, name);
-      if (now === undefined || then === undefined) return now !== then;
-      return Buffer.compare(now, then) !== 0;
+  #pairFiles(sources: Sources): void {
+    for (const added of this.#found.filter(({ change }) => change.kind === 'A')) {
+      const { inode, attr, change } = added;
+      if (inode === undefined || inode.type === S_IFDIR) continue;
+      const origin =
+        inode.upper === undefined ? inode.lowers : this.#tree.upper.origin(inode.upper);
+      if (origin.length === 0) continue;
+      let source = sources.take(origin, inode.type);
+      if (source === undefined && sources.expand()) source = sources.take(origin, inode.type);
+      if (source === undefined) continue;
+      this.#replaced.add(added);
+      this.#reportRenamed(change.path, inode, attr, source);
+    }
+  }
+
+  #reportRenamed(path: string, inode: Inode<Node>, attr: Attr, source: Source): void {
+    const differences = this.#differences(inode, attr, source.base) ?? [];
+    this.#report('R', path, source.path, inode, attr, source.base, differences);
+  }
+
+  /** Everything that was in a directory which is gone, or no directory any more. */
+  #removedWith({ change, base }: Finding<Node>, moved: ReadonlySet<string>): Finding<Node>[] {
+    const hasGone = change.kind === 'D' || (change.typeBefore ?? change.type) !== change.type;
+    if (!hasGone || base === undefined) return [];
+    const found: Finding<Node>[] = [];
+    below(this.#tree.stack, change.from ?? change.path, base.refs, (path, refs, attr) => {
+      if (moved.has(path)) return false;
+      const each = { kind: 'D', path, ...described(attr) } as const;
+      this.#detail(each, attr);
+      found.push({ change: each, inode: undefined, attr, base: { refs, attr } });
+      return true;
     });
+    return found;
   }
 
   /** Whether a lower file with several names has changed and still has names: any of them may be anywhere. */
@@ -199,33 +317,14 @@ class ChangeWalk<Node extends object> {
       if (ref === undefined) return true;
       ref.layer.attr(ref.node, before);
       const file = { upper: node, lowers: [], type: attr.mode & S_IFMT };
-      if (this.#differs(file, attr, { refs, attr: before })) return true;
+      const base = { refs, attr: before };
+      if (this.#comparer.differs(file, attr, base)) return true;
+      if (this.#options.times === true && timesDiffer(attr, before)) return true;
     }
     return false;
   }
 }
 
-/** Whether two stacks of lower nodes are the same place: a node is a place, and places have numbers. */
-export function samePlace(a: readonly LowerRef[], b: readonly LowerRef[]): boolean {
-  const [first] = a;
-  const [second] = b;
-  if (first === undefined || second === undefined) return first === second;
-  if (first.layer !== second.layer) return false;
-  if (first.node === second.node) return true;
-  return numberOf(first) === numberOf(second);
-}
-
-/** Whether two places of commits have one object: then contents, owner, mode and attributes are the same. */
-function sameObject([a]: readonly LowerRef[], [b]: readonly LowerRef[]): boolean {
-  if (a === undefined || b === undefined) return false;
-  const one = a.layer.place(a.node);
-  const other = b.layer.place(b.node);
-  return one.checksum !== undefined && one.checksum === other.checksum && one.meta === other.meta;
-}
-
-const numbered: Attr = new Attr();
-
-function numberOf({ layer, node }: LowerRef): number {
-  layer.attr(node, numbered);
-  return numbered.ino;
+function described(attr: Attr): Pick<Change, 'type' | 'size' | 'mode'> {
+  return { type: attr.mode & S_IFMT, size: attr.size, mode: attr.mode };
 }

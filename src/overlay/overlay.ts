@@ -19,7 +19,8 @@ import type { LowerLayer, Name } from '../layers/layer.ts';
 import type { UpperLayer, UpperSpace } from '../layers/upper.ts';
 import { changeAttributes, markModified } from './attributes.ts';
 import { changes } from './changes.ts';
-import type { Change } from './changes.ts';
+import type { Change, ChangeOptions } from './change.ts';
+import { Comparison } from './comparison.ts';
 import { checkFree, createNode } from './creation.ts';
 import {
   FALLOC_FL_KEEP_SIZE,
@@ -358,8 +359,8 @@ export class Overlay<Node extends object = object> implements Filesystem {
   }
 
   /** What the session has changed, sorted by path. */
-  changes(): Iterable<Change> {
-    return changes(this.#tree, this.#listing);
+  changes(options?: ChangeOptions): Iterable<Change> {
+    return changes(this.#tree, this.#listing, options);
   }
 
   /** Takes paths, as in `Change`, back to what the lowers have; the kernel is to be told. All or none. @throws FsError. */
@@ -370,6 +371,11 @@ export class Overlay<Node extends object = object> implements Filesystem {
   /** The session as it is now; its taker lets go of it. */
   snapshot(): Snapshot<Node> {
     return new Snapshot(this.#tree, this.#listing);
+  }
+
+  /** Files that have changed, as they are now and as they were; its taker lets go of it. */
+  comparison(options: Pick<ChangeOptions, 'paths' | 'renames'>): Comparison<Node> {
+    return new Comparison(this.#tree, this.#listing, options);
   }
 
   usage(): Usage {

@@ -73,6 +73,12 @@ export class Snapshot<Node extends object> {
     this.#directory('', tree.root, attr);
   }
 
+  /** Files whose contents may be asked for, and the bytes that they have together. */
+  get totals(): { files: number; bytes: number } {
+    const files = this.entries.filter(({ content }) => content !== undefined);
+    return { files: files.length, bytes: files.reduce((sum, { size }) => sum + size, 0) };
+  }
+
   /** The bytes of a file: as they were, or, where `isLive`, as they are now. @returns the file's size. */
   content(id: number, offset: number, length: number, into: Segments): number {
     const held = this.#held[id];

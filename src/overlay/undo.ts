@@ -6,7 +6,7 @@ import { FsError } from '../errors.ts';
 import { Attr, S_IFDIR } from '../layers/layer.ts';
 import type { Name } from '../layers/layer.ts';
 import type { LowerRef } from '../layers/upper.ts';
-import { samePlace } from './changes.ts';
+import { samePlace } from './difference.ts';
 import type { Inode } from './inode.ts';
 import type { Tree } from './tree.ts';
 

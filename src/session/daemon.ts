@@ -237,7 +237,8 @@ class Daemon {
       case 'snapshot-content':
       case 'snapshot-end':
         return this.#ask(call, args);
-      case 'snapshot': {
+      case 'snapshot':
+      case 'comparison': {
         const taken = (await this.#ask(call, args)) as { snapshot: number };
         // Whoever took it may be killed.
         const end = () => this.#ask('snapshot-end', { snapshot: taken.snapshot });

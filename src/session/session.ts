@@ -11,6 +11,8 @@ import { checkCommit, type CommitOptions, type CommitResult, commitSession } fro
 import { Control } from './control.ts';
 import { refuseHotfix, settleAfter } from './deployment-lock.ts';
 import { checkExport, type ExportOptions, type ExportResult, exportTree } from './export.ts';
+import type { Change, ChangeOptions } from '../overlay/change.ts';
+import { patchOf, type PatchOptions } from './patch.ts';
 import { LiveTree, openRoot } from './live-tree.ts';
 import { lock, type LockResult } from './lock.ts';
 import { isAlive } from './processes.ts';
@@ -61,21 +63,8 @@ export interface SessionStatus {
   requests: Record<string, number>;
 }
 
-/** One path that differs from the source. */
-export interface Change {
-  /** Added, modified, deleted. */
-  kind: 'A' | 'M' | 'D';
-  /** From the root of the mount, starting with '/'. A byte string: one char a byte. */
-  path: ByteString;
-  /** S_IFMT bits as they are now, or as they were for D. */
-  type: number;
-  /** Bytes. */
-  size: number;
-  /** Permission bits and type, as st_mode. */
-  mode: number;
-  /** For M, when the mode changed. */
-  modeBefore?: number;
-}
+export type { Change, ChangeOptions } from '../overlay/change.ts';
+export type { Difference } from '../overlay/difference.ts';
 
 /** What became of a path. */
 export interface Undone {
@@ -155,11 +144,11 @@ export class Session implements AsyncDisposable {
   }
 
   /**
-   * What changed, sorted by path; only what is at or below one of `paths` when given, which are as `Change.path`.
+   * What changed, sorted by path. A removed directory is told alone, and so is what a renamed one still holds.
    *
    * @throws SessionError the daemon is gone or does not answer.
    */
-  async *diff(options: { paths?: ByteString[] } = {}): AsyncIterableIterator<Change> {
+  async *diff(options: ChangeOptions = {}): AsyncIterableIterator<Change> {
     await using awake = await this.#wake();
     void awake;
     using control = await Control.open(this.folder, ANSWER_MS);
@@ -169,14 +158,37 @@ export class Session implements AsyncDisposable {
     for (let from = 0; ;) {
       const part = await control.call<{ changes: Change[]; done: boolean; listing?: number }>(
         'diff',
-        { from, listing },
+        { ...options, from, listing },
         DIFF_MS,
       );
       ({ listing } = part);
       from += part.changes.length;
-      yield* part.changes.filter(({ path }) => isWithin(path, wanted));
+      yield* part.changes.filter(
+        (change) =>
+          isWithin(change.path, wanted) ||
+          (change.from !== undefined && isWithin(change.from, wanted)),
+      );
       if (part.done || part.changes.length === 0) return;
     }
+  }
+
+  /**
+   * What changed in regular files and symlinks, as a patch: the bytes that `git diff --no-index` would print of the source
+   * and the session, for `git apply` and patch(1). All of one instant, as far as the upper can keep that.
+   *
+   * @returns how many changes there are, those that a patch does not tell of as well.
+   * @throws SessionError the daemon is gone or does not answer, or its files cannot be read by this user.
+   */
+  async *patch(options: PatchOptions = {}): AsyncGenerator<Uint8Array, number> {
+    const { paths = [], renames = true } = options;
+    await using awake = await this.#wake();
+    void awake;
+    using control = await Control.open(this.folder, ANSWER_MS);
+    const pid = readState(this.folder)?.daemon.pid ?? control.greeting.pid;
+    this.#flush();
+    const isLive = this.#record?.upper !== 'memory';
+    await using reader = await SnapshotReader.compare(control, pid, isLive, { paths, renames });
+    return yield* patchOf(reader, options);
   }
 
   /**
@@ -335,7 +347,7 @@ export class Session implements AsyncDisposable {
   }
 }
 
-function isWithin(path: ByteString, wanted: ByteString[]): boolean {
+function isWithin(path: ByteString, wanted: readonly ByteString[]): boolean {
   return (
     wanted.length === 0 ||
     wanted.some((root) => root === '/' || path === root || path.startsWith(`${root}/`))

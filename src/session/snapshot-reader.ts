@@ -6,6 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { SessionError } from '../errors.ts';
 import type { ContentAnswer } from '../fuse/snapshots.ts';
 import { native, STAT, STAT_FIELDS, type ByteString } from '../native.ts';
+import type { ChangeOptions } from '../overlay/change.ts';
+import type { Compared } from '../overlay/comparison.ts';
 import type { SnapshotEntry } from '../overlay/snapshot.ts';
 import type { Control } from './control.ts';
 
@@ -27,9 +29,12 @@ type ContentData = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 interface Taken {
   snapshot: number;
   entries: number;
-  files: number;
-  bytes: number;
   lowers: number[];
+  // Of a snapshot.
+  files?: number;
+  bytes?: number;
+  // Of a comparison.
+  changes?: number;
 }
 
 export class SnapshotReader implements AsyncDisposable {
@@ -54,31 +59,56 @@ export class SnapshotReader implements AsyncDisposable {
     return new SnapshotReader(control, pid, taken, isLive);
   }
 
+  /** As `take`; what is read is `compared` then, instead of `entries`. */
+  static async compare(
+    control: Control,
+    pid: number,
+    isLive: boolean,
+    options: Pick<ChangeOptions, 'paths' | 'renames'>,
+  ): Promise<SnapshotReader> {
+    const taken = await control.call<Taken>('comparison', options, ANSWER_MS);
+    return new SnapshotReader(control, pid, taken, isLive);
+  }
+
+  /** Changes that were compared, files or not. */
+  get changes(): number {
+    return this.#taken.changes ?? 0;
+  }
+
   /** Regular files whose contents may differ from the lowers'. */
   get files(): number {
-    return this.#taken.files;
+    return this.#taken.files ?? 0;
   }
 
   /** That those files have together. */
   get bytes(): number {
-    return this.#taken.bytes;
+    return this.#taken.bytes ?? 0;
   }
 
   async *entries(): AsyncGenerator<SnapshotEntry> {
+    for await (const entry of this.#entries<
+      Omit<SnapshotEntry, 'xattrs'> & { xattrs: [ByteString, string][] }
+    >()) {
+      const xattrs = entry.xattrs.map(([name, value]) => ({
+        name,
+        value: Buffer.from(value, 'base64'),
+      }));
+      yield { ...entry, xattrs };
+    }
+  }
+
+  compared(): AsyncGenerator<Compared> {
+    return this.#entries<Compared>();
+  }
+
+  async *#entries<T>(): AsyncGenerator<T> {
     const { snapshot, entries } = this.#taken;
     for (let from = 0; from < entries;) {
-      const part = await this.#control.call<
-        (Omit<SnapshotEntry, 'xattrs'> & { xattrs: [ByteString, string][] })[]
-      >('snapshot-entries', { snapshot, from }, ANSWER_MS);
+      const question = { snapshot, from };
+      const part = await this.#control.call<T[]>('snapshot-entries', question, ANSWER_MS);
       if (part.length === 0) return;
       from += part.length;
-      for (const entry of part) {
-        const xattrs = entry.xattrs.map(([name, value]) => ({
-          name,
-          value: Buffer.from(value, 'base64'),
-        }));
-        yield { ...entry, xattrs };
-      }
+      yield* part;
     }
   }
 
