@@ -88,7 +88,12 @@ interface Origin {
 const DEPLOYMENT = /^(.*)\/ostree\/deploy\/[^/]+\/deploy\/([0-9a-f]{64})\.\d+(?:\/(.*))?$/;
 
 /** The commit behind a session; `undefined` when it is over other directories. */
-export function originOf({ mode, repo, commit, source }: SessionRecord): Origin | undefined {
+export function originOf(record: SessionRecord): Origin | undefined {
+  const { mode, repo, commit, source, deployment } = record;
+  if (deployment !== undefined) {
+    const path = bytes(`${deployment.sysroot}/ostree/repo`);
+    return { repo: path, commit: deployment.checksum, prefix: 'usr' };
+  }
   if (mode === 'commit' && repo !== undefined && commit !== undefined) {
     return { repo, commit, prefix: '' };
   }
@@ -295,7 +300,7 @@ class CommitJob {
         { path: '', checksum: below.checksum, meta: below.meta },
         depth + 1,
       );
-      children.set(name, { kind: 'directory', store: () => Promise.resolve(child) });
+      children.set(name, { kind: 'directory', store: () => child });
       const from = { ...source.repository.dirMeta(place.meta), rdevMajor: 0, rdevMinor: 0 };
       return this.#store.directory(from, children, place.meta);
     };

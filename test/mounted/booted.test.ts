@@ -251,3 +251,33 @@ test(
     await host.crash();
   },
 );
+
+test(
+  'a session is kept: committed on the host, deployed by the real tool, booted',
+  sandboxed,
+  async ({ tools, work }) => {
+    const host = new tools.BootedHost(work, tools.smallTree());
+    await host.boot();
+    const before = host.sh('ostree rev-parse test/main');
+    host.ours('unlock');
+    host.sh('echo fixed > /usr/share/doc/text && mkdir /usr/lib/new && rm /usr/bin/cmp');
+    host.sh('ln -s doc /usr/share/link && chmod 0750 /usr/share/doc && chown 3:4 /usr/share/doc');
+    const changed = host.usr();
+    host.ours('commit', '--branch=test/main', '--subject=hotfix');
+    tools.equal(host.sh('ostree rev-parse test/main^'), before);
+    tools.matches(host.sh('ostree fsck'), /no errors found/);
+    host.sh('ostree admin deploy --os=test test/main');
+    host.ours('lock');
+    await host.reboot();
+    tools.equal(host.ostreeSays(), 'none');
+    tools.equal(host.booted()['unlocked'], 'none');
+    // Times apart, which a deployment does not have.
+    const timeless = (usr: string) => usr.replaceAll(/ \d+\.\d+ /g, ' ');
+    tools.equal(timeless(host.usr()), timeless(changed));
+    tools.equal(host.sh('cat /usr/share/link/text'), 'fixed');
+    // And back, by the other entry of the boot loader.
+    await host.reboot({ entry: 1 });
+    tools.equal(host.sh('cat /usr/share/doc/text'), 'as delivered');
+    await host.crash();
+  },
+);
