@@ -1,6 +1,7 @@
-/** What is measured: sessions of ours, by where they keep changes and how the kernel reads; and how a commit comes to be seen. */
+/** What is measured: sessions of ours, by where they keep changes and how the kernel reads; how a commit comes to be seen, and to be. */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
+import { readdir, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { findSession, unlock, type UnlockOptions } from '../../src/index.ts';
@@ -97,6 +98,60 @@ export const FIRST_CHECKOUT: Peer = {
     });
   },
 };
+
+/** How many files of a commit are changed before it is committed again. */
+const CHANGED = 100;
+
+/** A session in which files were changed, kept: `Place.begin` does it. The repositories are on the tmpfs, as is all else. */
+export const KEEP_OURS: Peer = {
+  name: 'commit',
+  missing: () => missingOstree(),
+  async open(lower, folder) {
+    const repo = await ownRepository(lower, folder);
+    const place = await openSession({ source: ['main'], repo }, folder);
+    await change(place.root);
+    const commit = [process.execPath, PROGRAM, 'commit', sessionName(folder), '--branch=work'];
+    return { ...place, repo, begin: commit };
+  },
+};
+
+/** The same tree, a plain directory, committed whole. */
+export const KEEP_THEIRS: Peer = {
+  name: 'ostree commit',
+  missing: () => missingOstree(),
+  async open(lower, folder) {
+    const repo = await ownRepository(lower, folder);
+    const root = join(folder, 'tree');
+    await run('ostree', ['checkout', '-H', `--repo=${repo}`, 'main', root]);
+    await change(root);
+    const words = ['commit', `--repo=${repo}`, '--branch=work', `--tree=dir=${root}`];
+    return {
+      root,
+      repo,
+      begin: ['ostree', ...words],
+      scratch: () => newFolder(folder),
+      usage: () => NO_USAGE,
+      [Symbol.asyncDispose]: () => Promise.resolve(),
+    };
+  },
+};
+
+async function ownRepository(lower: string, folder: string): Promise<string> {
+  const repo = join(folder, 'repo');
+  await run('cp', ['-a', join(lower, 'repo'), repo]);
+  await run('ostree', ['config', `--repo=${repo}`, 'set', 'core.fsync', 'true']);
+  return repo;
+}
+
+/** One file in each of as many folders; anew, since those of a checkout are the repository's own. */
+async function change(root: string): Promise<void> {
+  const folders = (await readdir(root)).sort().slice(0, CHANGED);
+  for (const name of folders) {
+    const path = join(root, name, 'f007');
+    await rm(path);
+    await writeFile(path, `changed ${name}\n`, { mode: 0o644 });
+  }
+}
 
 /** A command in a session of its own, and the start of Node itself, which is most of it. */
 export const RUN: Peer = command('run', (lower) => [

@@ -15,6 +15,8 @@ export interface Place extends AsyncDisposable {
   usage(): Usage;
   /** The command that has the lower seen at `root`, where that is what is measured. */
   readonly begin?: readonly string[];
+  /** The repository that is written to, where that is what is measured. */
+  readonly repo?: string;
   /** Bytes that it holds in memory for the session; only ours can tell. */
   held?(): Promise<number>;
 }

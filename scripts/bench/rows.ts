@@ -5,7 +5,16 @@
 import { cpSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Inputs } from './inputs.ts';
-import { COMMIT, DIRECTORY, FIRST_CHECKOUT, FIRST_OURS, NODE, RUN } from './ours.ts';
+import {
+  COMMIT,
+  DIRECTORY,
+  FIRST_CHECKOUT,
+  FIRST_OURS,
+  KEEP_OURS,
+  KEEP_THEIRS,
+  NODE,
+  RUN,
+} from './ours.ts';
 import type { Peer, Place } from './peers.ts';
 import { CannotDo } from './process.ts';
 
@@ -243,6 +252,19 @@ export const GROUPS: readonly Group[] = [
   first('first-1k', 1_000, {}),
   first('first-30k', 30_000, { '-': 0.1 }),
   first('first-100k', 100_000, {}),
+  {
+    name: 'commit-100',
+    // A tenth, and the start of Node, which 'run' shows.
+    rows: [row('commit-100', 'commit 100 changed files of 30,000, to all of them', { '-': 0.13 })],
+    among: { modes: [KEEP_OURS], peers: [KEEP_THEIRS] },
+    lower: ({ commits }) => commits.ofFiles(30_000),
+    async run({ place, timed, untimed }) {
+      const begin = (place.begin ?? []).map((word) => `'${word}'`).join(' ');
+      await timed('commit-100', '-', 'run', '-', '/', 'sh', '-c', `${begin} >/dev/null`);
+      // Both have made the same tree.
+      await untimed('run', '-', '/', 'ostree', 'ls', '-dC', `--repo=${place.repo}`, 'work', '/');
+    },
+  },
   {
     name: 'run',
     // Of the 250 ms that it may take where Node starts in 50.

@@ -11,6 +11,8 @@ import type { WorkerData } from './worker.ts';
 
 /** Told in one answer. */
 const CHUNK = 2048;
+/** Numbers of a file's runs that are told with its entry. */
+const HELD_MAX = 24;
 /** Looked at once, of which more than one is a rarity. */
 const SNAPSHOTS_MAX = 4;
 
@@ -20,6 +22,7 @@ interface AnySnapshot {
   /** What whoever took it is told at once. */
   readonly totals: object;
   content(id: number, offset: number, length: number, into: Segments): number;
+  isFrozen?(id: number): boolean;
   release(): void;
 }
 
@@ -93,21 +96,32 @@ export class Snapshots {
     };
   }
 
-  /** Entries from the `from`th on; values of attributes are in base64. */
+  /**
+   * Entries from the `from`th on; values of attributes are in base64. A small file that lies in the arena alone comes with
+   * its runs, `held`, which stay as they are: nothing more has to be asked about it.
+   */
   entries(id: number, from: number): object[] {
-    return this.#find(id)
-      .snapshot.entries.slice(from, from + CHUNK)
-      .map((entry) =>
-        'xattrs' in entry
-          ? {
-              ...entry,
-              xattrs: entry.xattrs.map(({ name, value }) => [
-                name,
-                Buffer.from(value).toString('base64'),
-              ]),
-            }
-          : entry,
-      );
+    const { snapshot } = this.#find(id);
+    return snapshot.entries.slice(from, from + CHUNK).map((entry) => {
+      if (!('xattrs' in entry)) return entry;
+      const { content, xattrs } = entry;
+      return {
+        ...entry,
+        xattrs: xattrs.map(({ name, value }) => [name, Buffer.from(value).toString('base64')]),
+        held: content === undefined ? undefined : this.#heldOf(snapshot, content),
+      };
+    });
+  }
+
+  #heldOf(snapshot: AnySnapshot, file: number): number[] | undefined {
+    if (snapshot.isFrozen?.(file) !== true) return undefined;
+    this.#segments.clear();
+    snapshot.content(file, 0, Number.MAX_SAFE_INTEGER, this.#segments);
+    const { count, values } = this.#segments;
+    if (3 * count > HELD_MAX) return undefined;
+    const held = Array.from(values.subarray(0, 3 * count));
+    const isHere = held.every((fd, at) => at % 3 !== 0 || fd === -1 || fd === this.#memoryFd);
+    return isHere ? held : undefined;
   }
 
   /**

@@ -29,6 +29,7 @@ const S_IFLNK = 0o120000;
 /** A limit of Linux: a longer target cannot be read through a mount, nor checked out. */
 const PATH_MAX = 4095;
 const NAME_MAX = 255;
+const CHECKSUM_BYTES = 32;
 
 export interface Xattr {
   name: ByteString;
@@ -359,20 +360,39 @@ export interface TreeDirectory extends TreeFile {
 
 /** `(a(say)a(sayay))`, sorted by name. */
 export function encodeDirTree(files: readonly TreeFile[], dirs: readonly TreeDirectory[]): Buffer {
-  const byName = (a: TreeFile, b: TreeFile) => (a.name < b.name ? -1 : 1);
-  const fileList = files.toSorted(byName).map(({ name, checksum }) => {
-    checkName(name);
-    return new TupleWriter().string(name).member(Buffer.from(checksum, 'hex')).end();
-  });
-  const dirList = dirs.toSorted(byName).map(({ name, checksum, meta }) => {
-    checkName(name);
-    return new TupleWriter()
-      .string(name)
-      .member(Buffer.from(checksum, 'hex'))
-      .member(Buffer.from(meta, 'hex'))
-      .end();
-  });
-  return new TupleWriter().member(arrayOf(fileList)).member(arrayOf(dirList)).end();
+  const fileList = nameList(files, ({ checksum }) => [checksum]);
+  const dirList = nameList(dirs, ({ checksum, meta }) => [checksum, meta]);
+  return new TupleWriter().member(fileList).member(dirList).end();
+}
+
+/** `a(say)` or `a(sayay)`. */
+function nameList<T extends TreeFile>(
+  entries: readonly T[],
+  checksums: (entry: T) => Checksum[],
+): Buffer {
+  const sorted = entries.toSorted((a, b) => (a.name < b.name ? -1 : 1));
+  return arrayOf(
+    sorted.map((entry) => {
+      checkName(entry.name);
+      return encodeNamed(entry.name, checksums(entry));
+    }),
+  );
+}
+
+/** `(say)` or `(sayay)`. By hand: commits have thousands of them. */
+function encodeNamed(name: ByteString, checksums: readonly Checksum[]): Buffer {
+  const first = name.length + 1;
+  const end = first + CHECKSUM_BYTES * checksums.length;
+  // Of each member but the last, the last of these first.
+  const width = end + checksums.length <= 0xff ? 1 : 2;
+  const bytes = Buffer.alloc(end + width * checksums.length);
+  bytes.write(name, 0, 'latin1');
+  for (const [index, checksum] of checksums.entries()) {
+    const at = first + CHECKSUM_BYTES * index;
+    bytes.write(checksum, at, CHECKSUM_BYTES, 'hex');
+    bytes.writeUIntLE(at, end + width * (checksums.length - 1 - index), width);
+  }
+  return bytes;
 }
 
 /** `(a{sv}aya(say)sstayay)` */

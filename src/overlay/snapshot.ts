@@ -39,6 +39,8 @@ export interface SnapshotEntry {
   xattrs: { name: Name; value: Uint8Array }[];
   /** Of a regular file: what `content` is asked with. */
   content?: number;
+  /** Its bytes, where these few (descriptor, offset, length) triples are all of them, and stay. */
+  held?: number[];
 }
 
 /** A regular file: what it held, or itself where that cannot be kept. */
@@ -77,6 +79,11 @@ export class Snapshot<Node extends object> {
   get totals(): { files: number; bytes: number } {
     const files = this.entries.filter(({ content }) => content !== undefined);
     return { files: files.length, bytes: files.reduce((sum, { size }) => sum + size, 0) };
+  }
+
+  /** Whether the bytes of a file stay as they were. */
+  isFrozen(id: number): boolean {
+    return this.#held[id]?.frozen !== undefined;
   }
 
   /** The bytes of a file: as they were, or, where `isLive`, as they are now. @returns the file's size. */

@@ -29,8 +29,10 @@ export interface DirectoryObjects {
 
 /** Something under a name, stored when it is known that it stays. */
 export type Child =
-  | { kind: 'file'; store(): Promise<Checksum | undefined> }
-  | { kind: 'directory'; store(): Promise<DirectoryObjects> };
+  | { kind: 'file'; store(): Soon<Checksum | undefined> }
+  | { kind: 'directory'; store(): Soon<DirectoryObjects> };
+/** Most of what a commit has is stored already, and to wait for each takes longer than to write it down. */
+type Soon<T> = T | Promise<T>;
 export type Children = Map<Name, Child>;
 
 /** What is known of a file or directory, its data apart. */
@@ -126,10 +128,7 @@ export class CommitStore {
         ? await this.writer.writeContent(header)
         : await read((data) => this.writer.writeContent(header, this.#counted(data)));
     if (read !== undefined) this.#options.onFile();
-    children.set(isPayload ? WHITEOUT + name : name, {
-      kind: 'file',
-      store: () => Promise.resolve(checksum),
-    });
+    children.set(isPayload ? WHITEOUT + name : name, { kind: 'file', store: () => checksum });
   }
 
   async *#counted(data: Data): AsyncGenerator<Uint8Array> {
@@ -159,10 +158,12 @@ export class CommitStore {
     const dirs: TreeDirectory[] = [];
     for (const [name, child] of children) {
       if (child.kind === 'file') {
-        const checksum = await child.store();
+        const stored = child.store();
+        const checksum = stored instanceof Promise ? await stored : stored;
         if (checksum !== undefined) files.push({ name, checksum });
       } else {
-        const { tree, meta } = await child.store();
+        const stored = child.store();
+        const { tree, meta } = stored instanceof Promise ? await stored : stored;
         dirs.push({ name, checksum: tree, meta });
       }
     }
@@ -229,19 +230,20 @@ export class CommitBase implements Base {
 
   #childOf(place: Place): Child {
     const { checksum = '', meta } = place;
-    if (meta === undefined) return { kind: 'file', store: () => this.#file(checksum) };
+    if (meta === undefined) {
+      return { kind: 'file', store: () => (this.#isThere ? checksum : this.#copied(checksum)) };
+    }
+    if (this.#isThere) return { kind: 'directory', store: () => ({ tree: checksum, meta }) };
     return {
       kind: 'directory',
       store: async () => {
-        if (this.#isThere) return { tree: checksum, meta };
         const from = { ...this.#source.dirMeta(meta), rdevMajor: 0, rdevMinor: 0 };
         return this.#store.directory(from, await this.children(place));
       },
     };
   }
 
-  async #file(checksum: Checksum): Promise<Checksum> {
-    if (this.#isThere) return checksum;
+  #copied(checksum: Checksum): Promise<Checksum> {
     const info = fileInfo(this.#source, checksum);
     const header = { ...info, xattrs: info.xattrs ?? fileXattrs(this.#source, checksum) };
     const isRegular = (info.mode & S_IFMT) === S_IFREG;

@@ -70,17 +70,16 @@ export class CommitTree {
     if ((entry.mode & S_IFMT) === S_IFDIR) {
       // What is in it is read in any case: it follows.
       const made = await this.#directory(entry);
-      const child: Child = { kind: 'directory', store: () => Promise.resolve(made) };
+      const child: Child = { kind: 'directory', store: () => made };
       if (isStored) children.set(name, child);
       return;
     }
     if (!isStored) return;
-    const { content } = entry;
     const read =
-      content === undefined || (entry.mode & S_IFMT) !== S_IFREG
+      entry.content === undefined || (entry.mode & S_IFMT) !== S_IFREG
         ? undefined
         : <T>(use: (data: AsyncIterable<Uint8Array> | Iterable<Uint8Array>) => Promise<T>) =>
-            this.#reader.read(content, use);
+            this.#reader.read(entry, use);
     await this.#store.file(children, entry.path, entry, read);
   }
 }

@@ -42,6 +42,8 @@ export class SnapshotReader implements AsyncDisposable {
   readonly #pid: number;
   readonly #taken: Taken;
   readonly #isLive: boolean;
+  /** Our own descriptors of what entries name. */
+  readonly #held: Map<number, number> = new Map();
 
   private constructor(control: Control, pid: number, taken: Taken, isLive: boolean) {
     this.#control = control;
@@ -120,9 +122,13 @@ export class SnapshotReader implements AsyncDisposable {
   /**
    * Has `use` read a file, and again if the file was changed under it.
    *
-   * @param file  an entry's `content`.
+   * @param entry  of a regular file.
    */
-  async read<T>(file: number, use: (data: ContentData) => Promise<T>): Promise<T> {
+  async read<T>(
+    { content: file = -1, held }: Pick<SnapshotEntry, 'content' | 'held'>,
+    use: (data: ContentData) => Promise<T>,
+  ): Promise<T> {
+    if (held !== undefined) return use(streamed(held, this.#openHeld(held)));
     if (!this.#isLive) return use(this.#kept(file));
     for (let tries = 0; tries < TRIES; tries++) {
       const content = await this.#ask(file, 0, Number.MAX_SAFE_INTEGER);
@@ -186,6 +192,14 @@ export class SnapshotReader implements AsyncDisposable {
     }
   }
 
+  #openHeld(segments: readonly number[]): Map<number, number> {
+    for (let at = 0; at < segments.length; at += 3) {
+      const fd = segments[at] ?? -1;
+      if (fd >= 0 && !this.#held.has(fd)) this.#held.set(fd, this.#open(fd, O_RDONLY));
+    }
+    return this.#held;
+  }
+
   #open(fd: number, flags: number): number {
     const opened = native.open(`/proc/${this.#pid}/fd/${fd}`, flags, 0);
     if (opened >= 0) return opened;
@@ -197,6 +211,7 @@ export class SnapshotReader implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     const { snapshot } = this.#taken;
+    closeAll(this.#held);
     // A daemon that has gone holds nothing.
     await this.#control.call('snapshot-end', { snapshot }, ANSWER_MS).catch(() => {});
   }
