@@ -44,7 +44,7 @@ async function versionOf(reader: SnapshotReader, side: Side, isSame: boolean): P
   }
   let { size } = side;
   for (let tries = 1; ; tries++) {
-    const read = await reader.read({ content: content }, (data) => load(data, size));
+    const read = await reader.read({ content }, (data) => load(data, size));
     if (read.size === size || tries === TRIES) return { path, mode, ...read };
     ({ size } = read);
   }
