@@ -225,3 +225,27 @@ export function objectsOf(repository: string, extension: string): string[] {
     .map((name) => name.slice(0, 64))
     .sort();
 }
+
+/** The checksums of a commit's root directory. */
+export function rootOf(repo: string, ref: string): string {
+  return ostree('ls', '-dC', `--repo=${repo}`, ref, '/').toString().split(/\s+/).slice(4, 6).join();
+}
+
+/** Everything that a commit holds, with its checksums and attributes. */
+export function listing(repo: string, ref: string): Buffer {
+  return ostree('ls', '-RCX', `--repo=${repo}`, ref);
+}
+
+/** Lines of `ostree diff` or `ostree-ts diff`, made comparable. */
+export function normalDiff(lines: string[]): string[] {
+  return lines.map((line) => line.replace(/^([AMD])\s+/, '$1 ')).sort();
+}
+
+export function theirDiff(repo: string, from: string, to: string): string[] {
+  return normalDiff(
+    ostree('diff', `--repo=${repo}`, from, to)
+      .toString()
+      .split(/\n(?=[AMD] )/)
+      .map((line) => line.trimEnd()),
+  );
+}

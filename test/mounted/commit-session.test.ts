@@ -28,11 +28,15 @@ import { compareListings } from '../helpers/compare.ts';
 import { mounted } from '../helpers/mounted.ts';
 import {
   commitTree,
+  listing,
   noise,
+  normalDiff,
   ostree,
   plantEverything,
   remove,
+  rootOf,
   scratch,
+  theirDiff,
   type WritableMode,
 } from '../helpers/repositories.ts';
 
@@ -72,11 +76,6 @@ function change(root: string): void {
   execFileSync('setfattr', ['-n', 'user.new', '-v', 'value', at('usr/lib/large.bin')]);
 }
 
-/** Lines of `ostree diff` or `ostree-ts diff`, made comparable. */
-function normal(lines: string[]): string[] {
-  return lines.map((line) => line.replace(/^([AMD])\s+/, '$1 ')).sort();
-}
-
 async function ourDiff(session: Session): Promise<string[]> {
   const lines: string[] = [];
   for await (const { kind, path } of session.diff()) {
@@ -84,25 +83,7 @@ async function ourDiff(session: Session): Promise<string[]> {
     if (path.startsWith('/usr/bin/link/')) continue;
     lines.push(`${kind} ${Buffer.from(path, 'latin1').toString()}`);
   }
-  return normal(lines);
-}
-
-function theirDiff(repo: string, from: string, to: string): string[] {
-  return normal(
-    ostree('diff', `--repo=${repo}`, from, to)
-      .toString()
-      .split(/\n(?=[AMD] )/)
-      .map((line) => line.trimEnd()),
-  );
-}
-
-/** The checksum of a commit's root directory. */
-function rootOf(repo: string, ref: string): string {
-  return ostree('ls', '-dC', `--repo=${repo}`, ref, '/').toString().split(/\s+/).slice(4, 6).join();
-}
-
-function listing(repo: string, ref: string): Buffer {
-  return ostree('ls', '-RCX', `--repo=${repo}`, ref);
+  return normalDiff(lines);
 }
 
 /** What a mode keeps of files, for trees that are compared outside of a repository. */
