@@ -31,6 +31,7 @@ export type { RunOptions } from './session/run.ts';
 export { Session } from './session/session.ts';
 export type { PatchOptions } from './session/patch.ts';
 export type {
+  By,
   Change,
   ChangeOptions,
   Difference,

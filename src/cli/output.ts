@@ -3,7 +3,7 @@
  * strings into text.
  */
 import { styleText } from 'node:util';
-import type { Change, TreeEntry } from '../index.ts';
+import type { By, Change, TreeEntry } from '../index.ts';
 import { UTF8 } from './bytes.ts';
 
 /** Characters that move the cursor, hide or reorder what a terminal shows. */
@@ -63,7 +63,7 @@ export function jsonPath(bytes: string): { path: string; pathBase64?: string } {
 
 export function changeJson(change: Change): string {
   const { kind, from, type, size, mode, typeBefore, sizeBefore, modeBefore } = change;
-  const { owner, ownerBefore, mtime, mtimeBefore, changed, xattrs } = change;
+  const { by, owner, ownerBefore, mtime, mtimeBefore, changed, xattrs } = change;
   return JSON.stringify({
     kind,
     ...jsonPath(change.path),
@@ -80,6 +80,7 @@ export function changeJson(change: Change): string {
     ...(mtimeBefore && { mtimeBefore: preciseTime(mtimeBefore) }),
     ...(changed && { changed }),
     ...(xattrs && { xattrs: xattrs.map(asText) }),
+    ...(by !== undefined && { by: by && byJson(by) }),
   });
 }
 
@@ -100,6 +101,25 @@ export function changeDetails(change: Change): string {
     times: 'times',
   };
   return (change.changed ?? []).map((each) => words[each]).join(', ');
+}
+
+/** Program, process, user and time, a tab between; what the kernel did not tell is `unknown`. */
+export function changeBy({ by }: Change): string {
+  if (by === undefined || by === null) return 'not recorded';
+  const { program, pid, uid, timeMs } = by;
+  const name = program === undefined ? 'unknown' : displayName(program);
+  const numbers = [pid ?? 'unknown', uid ?? 'unknown'];
+  return [name, ...numbers, new Date(timeMs).toISOString()].join('\t');
+}
+
+function byJson({ program, pid, uid, gid, timeMs }: By): object {
+  return {
+    program: program === undefined ? null : asText(program),
+    pid: pid ?? null,
+    uid: uid ?? null,
+    gid: gid ?? null,
+    time: new Date(timeMs).toISOString(),
+  };
 }
 
 function typeName(type: number): string {

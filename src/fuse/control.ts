@@ -2,7 +2,7 @@
  * What the main thread may ask of the thread that serves the filesystem, which answers between two requests: a name
  * for each question and the function that answers it.
  */
-import type { Change, ChangeOptions } from '../overlay/change.ts';
+import type { By, ByFinder, Change, ChangeOptions } from '../overlay/change.ts';
 import type { Usage } from '../overlay/overlay.ts';
 import type { Undone } from '../overlay/undo.ts';
 import type { Server } from './server.ts';
@@ -11,7 +11,12 @@ import type { Snapshots } from './snapshots.ts';
 
 /** What is asked about. Before the filesystem is mounted there is no server. */
 export interface Subject {
-  overlay: { changes(options?: ChangeOptions): Iterable<Change>; usage(): Usage };
+  overlay: {
+    changes(options?: ChangeOptions, finder?: ByFinder): Iterable<Change>;
+    usage(): Usage;
+  };
+  /** Where it is recorded who changes what. */
+  history?: { finder(): ByFinder };
   /** What is broken in the lowers, one line each. */
   problems?: () => string[];
   /** Takes paths back to the lowers, and tells the kernel. */
@@ -130,7 +135,9 @@ export class Control {
   #begin(options: ChangeOptions | undefined): number {
     const [oldest] = this.#listings.keys();
     if (oldest !== undefined && this.#listings.size >= LISTINGS_MAX) this.#listings.delete(oldest);
-    this.#listings.set(++this.#lastListing, [...this.#subject.overlay.changes(options)]);
+    const { overlay, history } = this.#subject;
+    const finder = options?.by === true ? (history?.finder() ?? unrecorded) : undefined;
+    this.#listings.set(++this.#lastListing, [...overlay.changes(options, finder)]);
     return this.#lastListing;
   }
 
@@ -150,6 +157,10 @@ export class Control {
     if (refused > 0) warnings.push(`the kernel did not accept ${refused} replies`);
     return warnings;
   }
+}
+
+function unrecorded(): By | undefined {
+  return undefined;
 }
 
 type Handler = (control: Control, args: unknown) => unknown;
@@ -198,6 +209,7 @@ function changeOptions(args: unknown): ChangeOptions {
     times: has('times'),
     renames: has('renames'),
     all: has('all'),
+    by: has('by'),
     paths: pathsOf(args),
   };
 }

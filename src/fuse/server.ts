@@ -6,6 +6,7 @@ import { errnoOf, NotYet } from '../errors.ts';
 import type { Channel } from '../native.ts';
 import type { Filesystem } from '../overlay/filesystem.ts';
 import * as abi from './abi.ts';
+import type { History } from './history.ts';
 import { Exchange, NO_REPLY, SEGMENTS } from './exchange.ts';
 import type { Connection } from './negotiate.ts';
 import { CONGESTION, MAX_BACKGROUND, MAX_PAGES, MAX_WRITE, negotiate } from './negotiate.ts';
@@ -20,6 +21,8 @@ export interface ServerOptions {
   onWake?: () => void;
   /** Makes `receive` return 0 when no request is there. With it, room is looked for before ENOSPC is answered. */
   wake?: () => void;
+  /** Told of changes, and who made them. */
+  history?: History | undefined;
   /** Called after every so many requests. */
   onInterval?: { requests: number; look: () => void };
   /** A bug is answered EIO and the session tainted, or, in tests, thrown. */
@@ -195,7 +198,9 @@ export class Server {
     exchange.ino = ino;
     request.caller(exchange.caller);
     try {
-      return operation.run(this.#filesystem, exchange);
+      const result = operation.run(this.#filesystem, exchange);
+      if (result >= 0) this.#options.history?.record(opcode, exchange);
+      return result;
     } catch (error) {
       if (error instanceof NotYet) return this.#putOff(error, length);
       return this.#failed(error, opcode, ino);

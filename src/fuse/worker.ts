@@ -23,6 +23,7 @@ import { Control, NEARLY_FULL, nearlyFull } from './control.ts';
 import type { Subject } from './control.ts';
 import { MAX_WRITE } from './negotiate.ts';
 import type { Undone } from '../overlay/undo.ts';
+import { History } from './history.ts';
 import { Notifier } from './notify.ts';
 import { rehearse } from './rehearsal.ts';
 import { Server } from './server.ts';
@@ -84,6 +85,8 @@ export interface WorkerData {
   rehearses: boolean;
   /** How files are shown otherwise than they are kept. */
   presentation?: Presentation | undefined;
+  /** Changes of which it is remembered who made them; 0: none. */
+  historyEntries: number;
 }
 
 interface Message {
@@ -119,6 +122,8 @@ class Worker {
   readonly #subject: Subject;
   readonly #control: Control;
   readonly #collect: () => void = collector();
+  /** With a directory of /proc, opened while there is a path to it. */
+  readonly #history: History | undefined;
   #isNearlyFull = false;
   /** The most files known since memory was last collected. */
   #peak = 0;
@@ -132,7 +137,11 @@ class Worker {
     );
     this.#overlay = overlay;
     this.#filesystem = filesystem;
+    if (data.historyEntries > 0) {
+      this.#history = new History(addon, filesystem, data.historyEntries);
+    }
     this.#subject = {
+      ...(this.#history !== undefined && { history: this.#history }),
       overlay,
       problems,
       snapshots: new Snapshots(addon, data, overlay),
@@ -183,6 +192,7 @@ class Worker {
       channel,
       filesystem: this.#filesystem,
       log: (message) => this.#log(message),
+      history: this.#history,
       onWake: () => this.#drain(),
       wake: () => void this.#native.wake(wakeFd),
       onInterval: { requests: LOOK_INTERVAL, look: () => this.#look() },
@@ -201,6 +211,7 @@ class Worker {
     if (end !== -ENODEV) this.#log(`the device failed: errno ${-end}`);
     channel.close();
     this.#native.close(device);
+    this.#history?.close();
     this.#overlay.close();
     this.#post({ type: 'ended' });
     this.#port.close();

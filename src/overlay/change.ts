@@ -18,6 +18,9 @@ export interface Change {
   /** Where it was, if not at `path`: of R, and of M in a directory that was renamed. */
   from?: string;
 
+  /** With `by` only: who last changed it; `null`: that is not recorded (any more). */
+  by?: By | null;
+
   // With details only; the last three of M and R.
   owner?: Owner;
   mtime?: Time;
@@ -29,6 +32,20 @@ export interface Change {
   xattrs?: Name[];
 }
 
+/** A change, and who made it: the kernel does not say when it writes mapped pages, and a process may not be seen. */
+export interface By {
+  /** Milliseconds since 1970. */
+  timeMs: number;
+  uid?: number;
+  gid?: number;
+  pid?: number;
+  /** As in /proc/PID/comm, a byte string of at most 15. */
+  program?: string;
+}
+
+/** @param number  of the file, 0 when it has gone; `dir` that of the directory that `name` is or was in. */
+export type ByFinder = (number: number, dir: number, name: Name) => By | undefined;
+
 export type Owner = [uid: number, gid: number];
 export type Time = [sec: number, nsec: number];
 
@@ -37,6 +54,8 @@ export interface ChangeOptions {
   details?: boolean;
   /** Files whose times alone have changed are changes, too. With `details`. */
   times?: boolean;
+  /** Say who last changed each path. */
+  by?: boolean;
   /** What is at another path now is one change, instead of two. */
   renames?: boolean;
   /** List what was in removed directories as well. */

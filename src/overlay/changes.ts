@@ -7,7 +7,7 @@
 import { Attr, S_IFDIR, S_IFMT } from '../layers/layer.ts';
 import type { Name } from '../layers/layer.ts';
 import type { LowerRef } from '../layers/upper.ts';
-import type { Change, ChangeOptions } from './change.ts';
+import type { By, ByFinder, Change, ChangeOptions } from './change.ts';
 import { Comparer, samePlace, timesDiffer, type Base, type Difference } from './difference.ts';
 import type { Inode } from './inode.ts';
 import type { Listing } from './listing.ts';
@@ -29,8 +29,9 @@ export function changes<Node extends object>(
   tree: Tree<Node>,
   listing: Listing<Node>,
   options: ChangeOptions = {},
+  finder?: ByFinder,
 ): Change[] {
-  const walk = new ChangeWalk(tree, listing, options);
+  const walk = new ChangeWalk(tree, listing, options, finder);
   try {
     return walk.run().map(({ change }) => change);
   } finally {
@@ -59,8 +60,12 @@ export class ChangeWalk<Node extends object> {
   readonly #held: Inode<Node>[] = [];
   /** Some changed file may have names that the upper does not know. */
   readonly #everywhere: boolean;
+  readonly #finder: ByFinder | undefined;
+  /** Who changed what is at the paths that were looked at. */
+  readonly #bringers: Map<string, By | null> = new Map();
 
-  constructor(tree: Tree<Node>, listing: Listing<Node>, options: ChangeOptions) {
+  constructor(tree: Tree<Node>, listing: Listing<Node>, options: ChangeOptions, finder?: ByFinder) {
+    this.#finder = finder;
     this.#tree = tree;
     this.#listing = listing;
     this.#options = options;
@@ -144,13 +149,14 @@ export class ChangeWalk<Node extends object> {
     if (refs !== undefined) baseAttr.nlink = 1;
     const before = refs === undefined ? undefined : { refs, attr: baseAttr };
     if (inode === undefined) {
-      if (before !== undefined) this.#removed(`${from}/${name}`, before);
+      if (before !== undefined) this.#removed(`${from}/${name}`, before, dir, name);
       return before !== undefined;
     }
     // The inode must not go while its children are walked.
     inode.refs++;
     try {
       const here = `${path}/${name}`;
+      if (this.#finder !== undefined) this.#noteBy(path, here, dir, name, inode, attr);
       if (before === undefined) this.#added(here, inode, attr);
       else return this.#compare(here, `${from}/${name}`, inode, attr, before);
       return true;
@@ -160,8 +166,31 @@ export class ChangeWalk<Node extends object> {
     }
   }
 
-  #removed(path: string, base: Base): void {
-    const change = { kind: 'D', path, ...described(base.attr) } as const;
+  /** Who changed what is at a path; what came with its directory came by who brought that. */
+  #noteBy(
+    parent: string,
+    path: string,
+    dir: Inode<Node>,
+    name: Name,
+    inode: Inode<Node>,
+    attr: Attr,
+  ): void {
+    const found = this.#finder?.(attr.ino, this.#numberOf(dir), name) ?? null;
+    const cameAlong = found === null && inode.upper === undefined;
+    this.#bringers.set(path, cameAlong ? (this.#bringers.get(parent) ?? null) : found);
+  }
+
+  #numberOf(dir: Inode<Node>): number {
+    const attr = new Attr();
+    this.#tree.attr(dir, attr);
+    return attr.ino;
+  }
+
+  #removed(path: string, base: Base, dir: Inode<Node>, name: Name): void {
+    const change: Change = { kind: 'D', path, ...described(base.attr) };
+    if (this.#finder !== undefined) {
+      change.by = this.#finder(0, this.#numberOf(dir), name) ?? null;
+    }
     this.#found.push({ change, inode: undefined, attr: base.attr, base });
     this.#detail(change, base.attr);
     this.#sources?.add(path, base);
@@ -178,7 +207,8 @@ export class ChangeWalk<Node extends object> {
   }
 
   #reportAdded(path: string, inode: Inode<Node>, attr: Attr): void {
-    const change = { kind: 'A', path, ...described(attr) } as const;
+    const change: Change = { kind: 'A', path, ...described(attr) };
+    this.#addBy(change);
     this.#found.push({ change, inode, attr, base: undefined });
     this.#hold(inode);
     this.#detail(change, attr);
@@ -231,6 +261,7 @@ export class ChangeWalk<Node extends object> {
       modeBefore: mode,
     };
     if (from !== path) change.from = from;
+    this.#addBy(change);
     this.#found.push({ change, inode, attr, base });
     this.#hold(inode);
     this.#detail(change, attr);
@@ -239,6 +270,10 @@ export class ChangeWalk<Node extends object> {
     change.ownerBefore = [base.attr.uid, base.attr.gid];
     change.mtimeBefore = [base.attr.mtimeSec, base.attr.mtimeNsec];
     if (change.changed.includes('xattrs')) change.xattrs = this.#comparer.xattrs(inode, base);
+  }
+
+  #addBy(change: Change): void {
+    if (this.#finder !== undefined) change.by = this.#bringers.get(change.path) ?? null;
   }
 
   #detail(change: Change, attr: Attr): void {

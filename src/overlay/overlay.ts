@@ -19,7 +19,7 @@ import type { LowerLayer, Name } from '../layers/layer.ts';
 import type { UpperLayer, UpperSpace } from '../layers/upper.ts';
 import { changeAttributes, markModified } from './attributes.ts';
 import { changes } from './changes.ts';
-import type { Change, ChangeOptions } from './change.ts';
+import type { ByFinder, Change, ChangeOptions } from './change.ts';
 import { Comparison } from './comparison.ts';
 import { checkFree, createNode } from './creation.ts';
 import {
@@ -358,9 +358,9 @@ export class Overlay<Node extends object = object> implements Filesystem {
     this.#tree.upper.close();
   }
 
-  /** What the session has changed, sorted by path. */
-  changes(options?: ChangeOptions): Iterable<Change> {
-    return changes(this.#tree, this.#listing, options);
+  /** What the session has changed, sorted by path. @param finder  with it, each change is told with who made it. */
+  changes(options?: ChangeOptions, finder?: ByFinder): Iterable<Change> {
+    return changes(this.#tree, this.#listing, options, finder);
   }
 
   /** Takes paths, as in `Change`, back to what the lowers have; the kernel is to be told. All or none. @throws FsError. */

@@ -11,6 +11,7 @@ import { Socket } from 'node:net';
 import { Worker } from 'node:worker_threads';
 import type { MountOptions } from '../fuse/libfuse-mount.ts';
 import { LibfuseWorker } from '../fuse/libfuse-worker.ts';
+import { HISTORY_DEFAULT } from '../fuse/history.ts';
 import type { LowerData, UpperData, WorkerData } from '../fuse/worker.ts';
 import type { IdMaps } from '../layers/ids.ts';
 import type { StoreNames } from '../layers/overlayfs-store.ts';
@@ -56,6 +57,8 @@ export interface DaemonOptions {
   readonly: boolean;
   /** It says ready only when it is warm: not for a command that waits for it. */
   rehearses: boolean;
+  /** Changes of which it is remembered who made them; the default when left out. */
+  historyEntries?: number;
   /** There is a mount namespace of our own to be emptied. */
   isolated: boolean;
   /** URL of the worker's module. */
@@ -122,6 +125,7 @@ class Daemon {
       readonly: options.readonly,
       rehearses: options.rehearses,
       presentation: options.presentation,
+      historyEntries: options.historyEntries ?? HISTORY_DEFAULT,
     };
     this.#worker =
       options.libfuse === undefined

@@ -166,6 +166,7 @@ function keeperArguments(
     // Engines read the upper by themselves, and know none.
     ...(workdir !== undefined && { hasWork: true, withoutRedirects: true }),
     ...(presentation !== undefined && { presentation }),
+    ...(options.history !== undefined && { historyEntries: options.history }),
     readonly: options.readonly ?? false,
     // Engines wait for their mounts, as commands do.
     rehearses: secluded === undefined && record.isForeign !== true,

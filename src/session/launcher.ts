@@ -89,6 +89,11 @@ export interface UnlockOptions {
   metacopy?: boolean;
   /** With a directory: take the changes in it for this source, though they were made over another. */
   force?: boolean;
+  /**
+   * Changes of which it is remembered who made them, for `Session.diff` with `by`: 16384 when left out, 0 to 1000000, 68
+   * bytes each. Not known with fuse-native.
+   */
+  history?: number;
   /** The session's name: the mountpoint's last component when left out, with a number when taken. */
   name?: string;
   /**
@@ -151,6 +156,7 @@ export async function unlock(given: UnlockOptions): Promise<Session> {
 /** `unlock`, also for a session that others do not see. */
 export async function launch(given: UnlockOptions, secluded?: Secluded): Promise<Launched> {
   const wanted = given.name === undefined ? undefined : checkName(given.name);
+  checkHistory(given.history);
   if (secluded !== undefined) checkDevice();
   const mounter = secluded === undefined ? findMounter() : '';
   const keeper = findKeeper();
@@ -323,6 +329,17 @@ async function finish(
     await lock(folder, name, true);
     throw error;
   }
+}
+
+/** Changes remembered at most: they take 68 MB. */
+const HISTORY_MAX = 1_000_000;
+
+function checkHistory(count: number = 0): void {
+  if (Number.isInteger(count) && count >= 0 && count <= HISTORY_MAX) return;
+  throw new UsageError(
+    `a history of ${count} changes cannot be kept`,
+    `say how many, from 0 to ${HISTORY_MAX}`,
+  );
 }
 
 function isDirs(upper: UnlockOptions['upper']): upper is OverlayDirs {

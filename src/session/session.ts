@@ -63,7 +63,7 @@ export interface SessionStatus {
   requests: Record<string, number>;
 }
 
-export type { Change, ChangeOptions } from '../overlay/change.ts';
+export type { By, Change, ChangeOptions } from '../overlay/change.ts';
 export type { Difference } from '../overlay/difference.ts';
 
 /** What became of a path. */

@@ -5,7 +5,7 @@ import { mountPath } from '../bytes.ts';
 import type { AnySession, Context, Library } from '../context.ts';
 import { printTotals } from '../diff-totals.ts';
 import type { Colour } from '../output.ts';
-import { changeDetails, changeJson, displayName } from '../output.ts';
+import { changeBy, changeDetails, changeJson, displayName } from '../output.ts';
 
 const COLOURS: Record<Change['kind'], Colour> = {
   A: 'green',
@@ -20,6 +20,7 @@ interface Options {
   patch?: true;
   unified?: number;
   metadata?: true;
+  by?: true;
   renames?: boolean;
   exitCode?: true;
 }
@@ -47,6 +48,12 @@ export function diff(context: Context): Command {
     .option(
       '--metadata',
       'after another tab, name what of a path has changed: content, mode, owner, xattrs, times',
+    )
+    .addOption(
+      new Option(
+        '--by',
+        'after more tabs, who last changed it: program, process, user, and when (see unlock --history)',
+      ).conflicts(['patch', 'stat']),
     )
     .addOption(new Option('--stat', 'only totals: how many paths, files, bytes').conflicts('patch'))
     .addOption(
@@ -87,13 +94,14 @@ async function print(
   wanted: { paths?: string[] },
   options: Options,
 ): Promise<number> {
-  const { json, metadata, patch, renames, stat } = options;
+  const { by, json, metadata, patch, renames, stat } = options;
   if (patch) return await printPatch(context, session, { ...wanted, ...patchOptions(options) });
   const asked: ChangeOptions = {
     ...wanted,
     ...(renames === true && { renames }),
     ...((metadata || (json && !stat)) && { details: true }),
     ...(metadata && { times: true }),
+    ...(by && { by }),
     ...(stat && { all: true }),
   };
   const changes = session.diff(asked);
@@ -136,7 +144,7 @@ async function choose(
 async function printChanges(
   { out, paint }: Context,
   changes: AsyncIterable<Change>,
-  { json, metadata }: Options,
+  { by, json, metadata }: Options,
 ): Promise<number> {
   let count = 0;
   for await (const change of changes) {
@@ -148,7 +156,9 @@ async function printChanges(
     const { kind, path, from = path } = change;
     const name = kind === 'R' ? `${displayName(from)} -> ${displayName(path)}` : displayName(path);
     const details = metadata ? changeDetails(change) : '';
-    out(`${paint(COLOURS[kind], kind)}\t${name}${details === '' ? '' : `\t${details}`}`);
+    out(
+      `${paint(COLOURS[kind], kind)}\t${name}${details === '' ? '' : `\t${details}`}${by ? `\t${changeBy(change)}` : ''}`,
+    );
   }
   return count;
 }

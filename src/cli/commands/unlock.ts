@@ -18,6 +18,7 @@ export interface SourceOptions {
   allowPartial?: true;
   upper?: string;
   metacopy?: true;
+  history?: number;
   transport?: 'kernel' | 'fuse-native';
   force?: true;
 }
@@ -93,6 +94,11 @@ export function addSourceOptions(command: Command): Command {
       '--metacopy',
       'with tmpfs or a directory, for root: changes of attributes alone copy no data',
     )
+    .option(
+      '--history <count>',
+      "changes of which 'diff --by' knows who made them: 0 to 1000000, 68 bytes each (16384)",
+      historyCount,
+    )
     .option('--force', 'with a directory: take the changes in it though they are of another SOURCE')
     .addOption(only('--io <mode>', 'how the kernel reads and writes', 'cached', ['passthrough']))
     .addOption(
@@ -101,6 +107,11 @@ export function addSourceOptions(command: Command): Command {
         'who speaks with the kernel: ostree-ts itself (the default), or the package fuse-native',
       ).choices(['kernel', 'fuse-native']),
     );
+}
+
+function historyCount(text: string): number {
+  if (/^\d{1,7}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError('It is no number of changes.');
 }
 
 /** An option of which this version knows one value: the others are named in the refusal. */
@@ -156,6 +167,7 @@ export function libraryOptions(
     links,
     upper,
     metacopy,
+    history,
     transport,
     force,
   }: SourceOptions,
@@ -176,6 +188,7 @@ export function libraryOptions(
     ...(links === undefined ? {} : { links }),
     ...(upper === undefined ? {} : { upper: upperOf(upper) }),
     ...(metacopy === undefined ? {} : { metacopy }),
+    ...(history === undefined ? {} : { history }),
     ...(transport === undefined ? {} : { transport }),
     ...(force === undefined ? {} : { force }),
   };
