@@ -216,3 +216,27 @@ test('members one after another are one stream', async (t) => {
   const zstd = Buffer.concat([zstdCompressSync('one '), zstdCompressSync('two')]);
   t.is((await collect(decompress(cut(zstd, 3)))).toString(), 'one two');
 });
+
+/** Names and data of a layer's entries. */
+async function readLayer(bytes: Uint8Array, mayLackEnd: boolean): Promise<string[]> {
+  const found: string[] = [];
+  for await (const item of readTar(new ByteSource([bytes]), { mayLackEnd })) {
+    const data: Uint8Array[] = [];
+    for await (const chunk of item.data()) data.push(chunk);
+    found.push(`${item.entry.path} ${Buffer.concat(data).toString()}`);
+  }
+  return found;
+}
+
+test('a layer may end where its last byte does, without padding; an archive may not', async (t) => {
+  const parts: Uint8Array[] = [];
+  for await (const part of writeTar([
+    { entry: entry({ path: 'x', size: 3 }), data: [Buffer.from('abc')] },
+  ])) {
+    parts.push(part);
+  }
+  const bare = Buffer.concat(parts).subarray(0, 515);
+  t.deepEqual(await readLayer(bare, true), ['x abc']);
+  await t.throwsAsync(readLayer(bare, false), { instanceOf: TarError });
+  await t.throwsAsync(readLayer(bare.subarray(0, 514), true), { instanceOf: TarError });
+});

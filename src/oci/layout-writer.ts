@@ -1,8 +1,7 @@
 /**
  * Making an image layout. Everything is written beside its place and moved there at the end, the index last, so that a
- * failure leaves what was there before and nothing else.
+ * failure leaves what was there before and nothing else; what a killed process leaves goes when the next writes there.
  */
-import { randomBytes } from 'node:crypto';
 import { createReadStream, createWriteStream, existsSync } from 'node:fs';
 import { mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
@@ -10,6 +9,7 @@ import { pipeline } from 'node:stream/promises';
 import { SessionError } from '../errors.ts';
 import type { Bytes } from './bytes.ts';
 import { Meter } from './bytes.ts';
+import { type Draft, draftFile, draftFolder, finishFolder } from './draft.ts';
 import type { Descriptor } from './image.ts';
 import { existingIndex, withTag } from './layout.ts';
 import { tarEntry, type TarInput, writeTar } from './tar.ts';
@@ -29,14 +29,17 @@ export async function writeWhole(
   chunks: Bytes,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const draft = `${path}.${randomBytes(6).toString('hex')}.draft`;
+  let draft: Draft | undefined;
   try {
-    const file = createWriteStream(draft, { flags: 'wx', flush: true });
+    draft = draftFile(path);
+    const file = createWriteStream(draft.path, { flags: 'r+', flush: true });
     await pipeline(chunks, file, ...(signal === undefined ? [] : [{ signal }]));
-    await rename(draft, path);
+    await rename(draft.path, path);
   } catch (error) {
-    await rm(draft, { force: true });
+    if (draft !== undefined) await rm(draft.path, { force: true });
     throw unwritable(path, error);
+  } finally {
+    draft?.close();
   }
 }
 
@@ -53,9 +56,9 @@ function unwritable(path: string, error: unknown): unknown {
 
 export class LayoutWriter implements AsyncDisposable {
   readonly #output: LayoutOutput;
-  readonly #draft: string;
+  readonly #draft: Draft;
 
-  private constructor(output: LayoutOutput, draft: string) {
+  private constructor(output: LayoutOutput, draft: Draft) {
     this.#output = output;
     this.#draft = draft;
   }
@@ -65,9 +68,8 @@ export class LayoutWriter implements AsyncDisposable {
     const output = { ...given, path: resolve(given.path) };
     if (!output.isArchive) await existingIndex(output.path);
     try {
-      const draft = `${output.path}.${randomBytes(6).toString('hex')}.draft`;
-      await mkdir(draft);
-      await mkdir(join(draft, 'blobs/sha256'), { recursive: true });
+      const draft = draftFolder(output.path);
+      await mkdir(join(draft.path, 'blobs/sha256'), { recursive: true });
       return new LayoutWriter(output, draft);
     } catch (error) {
       throw unwritable(output.path, error);
@@ -76,7 +78,7 @@ export class LayoutWriter implements AsyncDisposable {
 
   /** Stores a blob. */
   async add(mediaType: string, chunks: Bytes): Promise<Descriptor> {
-    const folder = join(this.#draft, 'blobs/sha256');
+    const folder = join(this.#draft.path, 'blobs/sha256');
     const meter = new Meter();
     const path = join(folder, 'incoming');
     await writeWhole(path, meter.pass(chunks), this.#output.signal);
@@ -99,13 +101,14 @@ export class LayoutWriter implements AsyncDisposable {
         await this.#addTo(path, index);
         return;
       }
-      await writeFile(join(this.#draft, 'oci-layout'), LAYOUT);
-      await writeFile(join(this.#draft, 'index.json'), index);
+      await writeFile(join(this.#draft.path, 'oci-layout'), LAYOUT);
+      await writeFile(join(this.#draft.path, 'index.json'), index);
       if (isArchive) {
         await writeWhole(path, writeTar(this.#archive()), this.#output.signal);
         return;
       }
-      await rename(this.#draft, path);
+      await rename(this.#draft.path, path);
+      finishFolder(path);
       await syncFolder(dirname(path));
     } catch (error) {
       throw unwritable(path, error);
@@ -116,9 +119,9 @@ export class LayoutWriter implements AsyncDisposable {
   async #addTo(path: string, index: string): Promise<void> {
     const into = join(path, 'blobs/sha256');
     await mkdir(into, { recursive: true });
-    for (const name of await readdir(join(this.#draft, 'blobs/sha256'))) {
+    for (const name of await readdir(join(this.#draft.path, 'blobs/sha256'))) {
       if (existsSync(join(into, name))) continue;
-      await rename(join(this.#draft, 'blobs/sha256', name), join(into, name));
+      await rename(join(this.#draft.path, 'blobs/sha256', name), join(into, name));
     }
     await syncFolder(into);
     await writeWhole(join(path, 'index.json'), [Buffer.from(index)], undefined);
@@ -126,7 +129,7 @@ export class LayoutWriter implements AsyncDisposable {
   }
 
   async *#archive(): AsyncGenerator<TarInput> {
-    const folder = this.#draft;
+    const folder = this.#draft.path;
     const blobs = (await readdir(join(folder, 'blobs/sha256'))).sort();
     for (const path of ['blobs', 'blobs/sha256']) yield { entry: tarEntry('directory', path) };
     for (const path of [
@@ -144,7 +147,8 @@ export class LayoutWriter implements AsyncDisposable {
 
   /** Takes away what was not published. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await rm(this.#draft, { recursive: true, force: true });
+    await rm(this.#draft.path, { recursive: true, force: true });
+    this.#draft.close();
   }
 }
 

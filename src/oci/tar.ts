@@ -106,7 +106,7 @@ export interface TarItem {
 /**
  * Reads an archive to its end.
  *
- * @param mayLackEnd  layers of umoci have no end but that of their bytes, which are known to be whole by their digest.
+ * @param mayLackEnd  layers of umoci have no end but that of their bytes, not even padding; they are known to be whole by their digest.
  * @throws TarError, half-way as well.
  */
 export async function* readTar(
@@ -133,8 +133,10 @@ export async function* readTar(
         }
       },
     };
-    const rest = left + padding(entry.size);
-    if (!(await source.skip(rest))) throw truncated(entry.path);
+    if (!(await source.skip(left))) throw truncated(entry.path);
+    if (await source.skip(padding(entry.size))) continue;
+    if (mayLackEnd) return;
+    throw truncated(entry.path);
   }
   // Whoever hashes the archive wants all of it; what follows the end is padding.
   while ((await source.some(1 << 16)) !== undefined);
