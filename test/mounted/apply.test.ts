@@ -1,12 +1,18 @@
 /** What one session exported is replayed on another. */
 import test from 'ava';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { ConflictError } from '../../src/index.ts';
 import { tarEntry, type TarInput, writeTar } from '../../src/oci/tar.ts';
 import { compareTrees } from '../helpers/compare.ts';
 import { mounted, type Mounted } from '../helpers/mounted.ts';
 import { file, link, symlink, type Tree } from '../helpers/trees.ts';
+
+const PROGRAM = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 
 const LOWER: Tree = {
   'd/a': 'a\n',
@@ -154,4 +160,35 @@ test('a file that does not fit changes nothing', async (t) => {
   await t.throwsAsync(m.session.apply({ file: path }), { message: /nothing was done: ENOSPC/ });
   t.deepEqual(await list(m), []);
   t.is((await m.hand().do('stat .')).replace(/ctime\S+/, ''), before.replace(/ctime\S+/, ''));
+});
+
+test('an apply that is killed by force is completed by another', async (t) => {
+  await using a = await mounted({ lower: LOWER });
+  await a.hand().must(CHANGES);
+  for (let count = 0; count < 300; count++) writeFileSync(join(a.mountpoint, `d/${count}`), 'x');
+  const layer = join(a.folder, 'layer');
+  await a.session.export({ format: 'oci-layer', output: layer });
+  let cut = 0;
+  for (let round = 0; round < 4; round++) {
+    await using b = await mounted({ lower: LOWER });
+    const args = [PROGRAM, 'apply', layer, `--session=${b.session.name}`];
+    const child = spawn(process.execPath, args, { stdio: 'ignore' });
+    const ended = once(child, 'exit');
+    const folder = () => readdirSync(b.mountpoint).filter((name) => name.startsWith('.ostree-ts-'));
+    while (folder().length === 0 && child.exitCode === null) await sleep(1);
+    await sleep(round * 5);
+    child.kill('SIGKILL');
+    await ended;
+    if (child.signalCode !== null) cut++;
+    await b.session.apply({ file: layer, prefer: 'theirs' });
+    for (const name of folder()) rmSync(join(b.mountpoint, name), { recursive: true });
+    t.deepEqual(await list(b), await list(a));
+    // What was completed has had a change of its directory since.
+    const found = await compareTrees(a.hand(), '.', b.hand(), '.');
+    t.deepEqual(
+      found.filter((line) => !/: mtime: /.test(line)),
+      [],
+    );
+  }
+  t.log(`${cut} of 4 were killed half-way`);
 });

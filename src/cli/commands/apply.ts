@@ -17,7 +17,9 @@ export function apply(context: Context): Command {
     .description(
       'Makes, changes and removes in a session what a layer or tar says, all of it or nothing. Where the session has ' +
         'changed the same path to something else, nothing is done, unless one side is to win. A layer does not say what it ' +
-        'was made from: over a newer source, what that source has changed is not seen as a conflict.',
+        'was made from: over a newer source, what that source has changed is not seen as a conflict. ' +
+        'If it is killed by force half-way, apply --theirs of the same file completes it; what was replaced is then in a folder ' +
+        '.ostree-ts-apply-* at the root of the session.',
     )
     .argument('<FILE>', 'what export --format=oci-layer or tar has written, compressed or not')
     .option(
