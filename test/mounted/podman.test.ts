@@ -6,7 +6,7 @@ import { inSandbox } from '../helpers/sandbox.ts';
 test('podman builds, mounts, commits and removes images', async (t) => {
   const tree = debianTree();
   await inSandbox(
-    async ({ tools, work }) => {
+    async ({ library, tools, work }) => {
       const fs = await import('node:fs');
       const write = (name: string, text: string, mode = 0o644) =>
         fs.writeFileSync(`${work}/${name}`, text, { mode });
@@ -59,6 +59,29 @@ test('podman builds, mounts, commits and removes images', async (t) => {
         [true, true, false, false],
       );
       tools.same(there(built, 'etc/issue', 'usr/share/bash-completion'), [false, false]);
+      // The same image as a commit, in a session, is the same tree.
+      podman('save', '--format=oci-dir', '-o', `${work}/saved`, 'built');
+      const repo = `${work}/repo`;
+      tools.run('ostree', ['init', `--repo=${repo}`, '--mode=bare-user']);
+      const saved = { image: `oci:${work}/saved`, repo, branch: 'built' };
+      const { skipped } = await library.importImage(saved);
+      tools.run('ostree', ['fsck', `--repo=${repo}`]);
+      const mountpoint = `${work}/session`;
+      fs.mkdirSync(mountpoint);
+      const session = await library.unlock({ repo, source: ['built'], mountpoint });
+      const apart = skipped.map(({ path }) => `! -path '.${path}'`).join(' ');
+      const listed = (root: string) =>
+        tools.run(
+          'sh',
+          [
+            '-ec',
+            `find . -mindepth 1 ${apart} -printf '%p %y %m %U:%G %l\\n' | sort
+            find . -type f -print0 | sort -z | xargs -0 sha256sum`,
+          ],
+          { cwd: root },
+        );
+      tools.equal(listed(mountpoint), listed(built));
+      await session.lock();
       podman('image', 'umount', 'built');
       const differs = (what: string, ...expected: string[]) => {
         const lines = podman('diff', what).split('\n');
