@@ -79,13 +79,13 @@ function defaultAclOf<Node extends object>(
   dir: Inode<Node>,
 ): readonly AclEntry[] | null {
   if (!tree.hasAcl) return null;
-  if (dir.defaultAcl !== undefined) return dir.defaultAcl;
+  if (dir.directory.defaultAcl !== undefined) return dir.directory.defaultAcl;
   const [ref] = dir.lowers;
   const value =
     dir.upper === undefined
       ? ref?.layer.getxattr(ref.node, ACL_DEFAULT)
       : tree.upper.getxattr(dir.upper, ACL_DEFAULT);
   const entries = value === undefined ? [] : parseAcl(value);
-  dir.defaultAcl = entries.length === 0 ? null : entries;
-  return dir.defaultAcl;
+  dir.directory.defaultAcl = entries.length === 0 ? null : entries;
+  return dir.directory.defaultAcl;
 }

@@ -9,46 +9,84 @@ import type { LowerRef } from '../layers/upper.ts';
 import type { AclEntry } from './acl.ts';
 import { ROOT_INO } from './filesystem.ts';
 
+/** What only a directory has. */
+export class Directory<Node extends object> {
+  /** Inodes that have this one as parent. */
+  pins = 0;
+  /** Known children with one link, by name. */
+  children: Map<Name, Inode<Node>> | undefined = undefined;
+  /** The default ACL, once asked for; `null`: it has none. */
+  defaultAcl: readonly AclEntry[] | null | undefined = undefined;
+  /** What stat(2) shows as its number, for listings, once asked for. */
+  shownIno: number | undefined = undefined;
+  /** What lowers below the topmost have here. */
+  below: readonly LowerRef[] = [];
+}
+
+const NO_LOWERS: readonly LowerRef[] = [];
+
+/**
+ * There is one of every file that the kernel knows, so its bytes count: 112, and no other object belongs to a file. Fields
+ * that may hold large numbers begin as `undefined`, or V8 gives each inode a box for them.
+ */
 export class Inode<Node extends object> {
   /** The transport's handle; never used again. */
   readonly ino: number;
   /** S_IFMT bits: they never change. */
   readonly type: number;
-  /** What the lowers have here, topmost first; several only for a directory. */
-  readonly lowers: readonly LowerRef[];
   upper: Node | undefined;
   /** Where it was found, for copy-up; `undefined` for the root, and when that name is gone. */
   parent: Inode<Node> | undefined;
   name: Name;
   /** References that the kernel holds. */
   refs = 0;
-  /** Inodes that have this one as parent. */
-  pins = 0;
-  /** Known children with one link, by name: a directory's. */
-  children: Map<Name, Inode<Node>> | undefined = undefined;
-  /** A directory's default ACL, once asked for; `null`: it has none. */
-  defaultAcl: readonly AclEntry[] | null | undefined = undefined;
   /** It is known to have no security.capability, so a write need not look for it. */
   hasNoCapability = false;
-  /** What stat(2) shows as a directory's number, for listings; 0 until it is asked for. */
-  shownIno = 0;
   /** The lower file's number, when it has several links and is found by it. */
-  linkIno = 0;
+  linkIno: number | undefined = undefined;
+  /** What the topmost of the lowers that have it has. */
+  readonly #layer: LowerRef['layer'] | undefined;
+  readonly #node: object | undefined;
+  #directory: Directory<Node> | undefined = undefined;
 
   constructor(
     ino: number,
     type: number,
     lowers: readonly LowerRef[],
     upper: Node | undefined,
-    parent: Inode<Node> | undefined,
     name: Name,
   ) {
     this.ino = ino;
     this.type = type;
-    this.lowers = lowers;
     this.upper = upper;
-    this.parent = parent;
+    this.parent = undefined;
     this.name = name;
+    this.#layer = lowers[0]?.layer;
+    this.#node = lowers[0]?.node;
+    if (lowers.length > 1) this.directory.below = lowers.slice(1);
+  }
+
+  /** What the lowers have here, topmost first; several only for a directory. */
+  get lowers(): readonly LowerRef[] {
+    const layer = this.#layer;
+    const node = this.#node;
+    if (layer === undefined || node === undefined) return NO_LOWERS;
+    const below = this.#directory?.below ?? NO_LOWERS;
+    return below.length === 0 ? [{ layer, node }] : [{ layer, node }, ...below];
+  }
+
+  /** Made when it is first needed. */
+  get directory(): Directory<Node> {
+    return (this.#directory ??= new Directory());
+  }
+
+  child(name: Name): Inode<Node> | undefined {
+    return this.#directory?.children?.get(name);
+  }
+
+  /** Whether another inode has it as parent. */
+  get isPinned(): boolean {
+    return this.#directory !== undefined && this.#directory.pins > 0;
   }
 }
 
@@ -94,7 +132,7 @@ export class InodeTable<Node extends object> {
     name: Name,
     linkIno: number,
   ): Inode<Node> {
-    const inode = new Inode(this.#next++, type, lowers, upper, undefined, name);
+    const inode = new Inode(this.#next++, type, lowers, upper, name);
     this.#byIno.set(inode.ino, inode);
     if (upper !== undefined) this.#byUpper.set(upper, inode);
     if (linkIno !== 0) {
@@ -116,27 +154,29 @@ export class InodeTable<Node extends object> {
     this.displace(inode);
     inode.parent = parent;
     inode.name = name;
-    parent.pins++;
-    parent.children ??= new Map();
-    parent.children.set(name, inode);
+    const { directory } = parent;
+    directory.pins++;
+    directory.children ??= new Map();
+    directory.children.set(name, inode);
   }
 
   /** Records that the inode is no longer where it was found. */
   displace(inode: Inode<Node>): void {
     const { parent } = inode;
     if (parent === undefined) return;
-    if (parent.children?.get(inode.name) === inode) parent.children.delete(inode.name);
+    const { directory } = parent;
+    if (parent.child(inode.name) === inode) directory.children?.delete(inode.name);
     inode.parent = undefined;
-    parent.pins--;
+    directory.pins--;
     this.settle(parent);
   }
 
   /** Drops an inode, and then its parents, if nobody refers to it. */
   settle(inode: Inode<Node>): void {
-    if (inode.refs > 0 || inode.pins > 0 || inode.ino === ROOT_INO) return;
+    if (inode.refs > 0 || inode.isPinned || inode.ino === ROOT_INO) return;
     if (!this.#byIno.delete(inode.ino)) return;
     if (inode.upper !== undefined) this.#byUpper.delete(inode.upper);
-    if (inode.linkIno !== 0) this.#byLink.delete(inode.linkIno);
+    if (inode.linkIno !== undefined) this.#byLink.delete(inode.linkIno);
     this.#onDrop(inode);
     this.displace(inode);
   }

@@ -112,7 +112,8 @@ export class Listing<Node extends object> {
   }
 
   #readLowersPlus(dir: Inode<Node>, cookie: number, sink: EntryPlusSink): boolean {
-    const [top] = dir.lowers;
+    const { lowers: stack } = dir;
+    const [top] = stack;
     if (cookie >= OWN_COOKIES || top === undefined) return true;
     const { names, types, inos } = this.#tree.lowerEntries(dir);
     const { upper } = this.#tree;
@@ -124,7 +125,7 @@ export class Listing<Node extends object> {
       const entry = dir.upper === undefined ? undefined : upper.lookup(dir.upper, name);
       if (entry !== undefined && (entry.node === undefined || entry.cookie !== 0)) return;
       let inode: Inode<Node> | undefined;
-      if (entry !== undefined || found === undefined || dir.children?.has(name) === true) {
+      if (entry !== undefined || found === undefined || dir.child(name) !== undefined) {
         try {
           inode = this.#tree.find(dir, name, attr);
         } catch (error) {
@@ -150,7 +151,7 @@ export class Listing<Node extends object> {
       if (!isOpen) return false;
       const count = Math.min(BATCH, names.length - i);
       let next = i;
-      if (dir.lowers.length === 1) {
+      if (stack.length === 1) {
         top.layer.statMany(top.node, names, i, count, (index, found) => {
           while (next < index) visit(next++, undefined);
           visit(next++, found);

@@ -62,19 +62,21 @@ export class Tree<Node extends object> {
       this.upper.attr(inode.upper, attr);
       return;
     }
-    const [ref] = inode.lowers;
+    const { lowers } = inode;
+    const [ref] = lowers;
     if (ref === undefined) throw new FsError('ESTALE');
     ref.layer.attr(ref.node, attr);
-    if (inode.lowers.length > 1) attr.nlink = this.#mergedLinks(inode);
+    if (lowers.length > 1) attr.nlink = this.#mergedLinks(inode);
   }
 
   /** The number of a directory as stat(2) shows it, which never changes. */
   shownIno(dir: Inode<Node>): number {
-    if (dir.shownIno === 0) {
+    const { directory } = dir;
+    if (directory.shownIno === undefined) {
       this.attr(dir, this.#attr);
-      dir.shownIno = this.#attr.ino;
+      directory.shownIno = this.#attr.ino;
     }
-    return dir.shownIno;
+    return directory.shownIno;
   }
 
   /**
@@ -82,7 +84,7 @@ export class Tree<Node extends object> {
    * give it one settles it.
    */
   find(parent: Inode<Node>, name: Name, attr: Attr): Inode<Node> | undefined {
-    const known = parent.children?.get(name);
+    const known = parent.child(name);
     if (known !== undefined) {
       this.attr(known, attr);
       return known;
@@ -109,7 +111,7 @@ export class Tree<Node extends object> {
     const type = attr.mode & S_IFMT;
     if (type === S_IFDIR) {
       const inode = this.table.add(type, lowers, undefined, parent, name, 0);
-      inode.shownIno = attr.ino;
+      inode.directory.shownIno = attr.ino;
       if (lowers.length > 1) attr.nlink = this.#mergedLinks(inode);
       return inode;
     }
@@ -201,7 +203,7 @@ export class Tree<Node extends object> {
 
   #raised(inode: Inode<Node>, node: Node): void {
     this.table.raise(inode, node);
-    if (inode.linkIno === 0) return;
+    if (inode.linkIno === undefined) return;
     this.#links.set(inode.linkIno, node);
     this.upper.keepLink(inode.linkIno, node);
   }
@@ -241,7 +243,7 @@ export class Tree<Node extends object> {
   #dropped(inode: Inode<Node>): void {
     if (inode.type === S_IFDIR) this.#entries.delete(inode);
     if (inode.upper === undefined || this.upper.nlink(inode.upper) > 0) return;
-    if (inode.linkIno !== 0) {
+    if (inode.linkIno !== undefined) {
       this.#links.delete(inode.linkIno);
       this.upper.dropLink(inode.linkIno, inode.upper);
     }

@@ -140,7 +140,7 @@ class Undo<Node extends object> {
 
   /** Takes away everything in a directory, as if it had been removed: what is in use stays until it is forgotten. */
   #discardChildren(dir: Inode<Node>): void {
-    const children = new Map(dir.children);
+    const children = new Map(dir.directory.children);
     if (dir.upper !== undefined) {
       for (const { name, node } of this.#tree.upper.entries(dir.upper)) {
         const child = node === undefined ? undefined : this.#find(dir, name);
@@ -151,7 +151,7 @@ class Undo<Node extends object> {
       if (child.type === S_IFDIR) this.#discardChildren(child);
       const isNamed = dir.upper !== undefined && this.#tree.upper.lookup(dir.upper, name);
       // Of a file with more names in the lowers, those stay what they are.
-      if (isNamed || child.linkIno === 0) this.#unlink(dir, name, child, false);
+      if (isNamed || child.linkIno === undefined) this.#unlink(dir, name, child, false);
       else this.#displace(dir, name, child);
     }
   }

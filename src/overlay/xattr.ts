@@ -68,7 +68,7 @@ function setAcl<Node extends object>(
     if (inode.type !== S_IFDIR) throw new FsError('EACCES');
     if (entries.length === 0) tree.upper.removexattr(node, name);
     else tree.upper.setxattr(node, name, value);
-    inode.defaultAcl = undefined;
+    inode.directory.defaultAcl = undefined;
     tree.upper.touched(node);
     return;
   }
@@ -99,6 +99,6 @@ export function removeXattr<Node extends object>(
   }
   const node = tree.copyUp(inode);
   tree.upper.removexattr(node, name);
-  if (name === ACL_DEFAULT) inode.defaultAcl = undefined;
+  if (name === ACL_DEFAULT) inode.directory.defaultAcl = undefined;
   tree.upper.touched(node);
 }
