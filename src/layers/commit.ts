@@ -8,7 +8,8 @@
  */
 import { check, FsError } from '../errors.ts';
 import type { ByteString, Native } from '../native.ts';
-import type { Checksum, Xattr } from '../ostree/objects.ts';
+import { checksumOf, digestOf } from '../ostree/objects.ts';
+import type { Checksum, Digest, Xattr } from '../ostree/objects.ts';
 import { Repository } from '../ostree/repo.ts';
 import { hashName } from './directory.ts';
 import { idOfImage, type IdMaps } from './ids.ts';
@@ -21,21 +22,34 @@ const DT_DIR = 4;
 const SEEK_DATA = 3;
 const BLOCK = 4096;
 
-/** A file or directory of the commit. */
+/** Bits of a number that are kept apart: V8 boxes what has more than 32. */
+const LOW_BITS = 2 ** 32;
+
+/** A file or directory of the commit. There is one of each file that the kernel knows: no field takes a box of its own. */
 export class CommitNode {
-  readonly ino: number;
   /** The content object, or the dirtree. */
-  readonly checksum: Checksum;
+  readonly digest: Digest;
   /** The dirmeta of a directory; `undefined` for anything else. */
-  readonly meta: Checksum | undefined;
+  readonly meta: Digest | undefined;
   /** A regular file in the commit, a device here. */
   readonly isWhiteout: boolean;
+  readonly #low: number;
+  readonly #high: number;
 
-  constructor(ino: number, checksum: Checksum, meta: Checksum | undefined, isWhiteout: boolean) {
-    this.ino = ino;
-    this.checksum = checksum;
+  constructor(ino: number, digest: Digest, meta: Digest | undefined, isWhiteout: boolean) {
+    this.digest = digest;
     this.meta = meta;
     this.isWhiteout = isWhiteout;
+    this.#low = ino | 0;
+    this.#high = Math.floor(ino / LOW_BITS);
+  }
+
+  get checksum(): Checksum {
+    return checksumOf(this.digest);
+  }
+
+  get ino(): number {
+    return this.#high * LOW_BITS + (this.#low >>> 0);
   }
 }
 
@@ -62,7 +76,12 @@ export class CommitLayer implements LowerLayer<CommitNode> {
     this.#objects = new ObjectCache(native, repo, options);
     this.#directoryMask = S_IFDIR | (repo.mode === 'bare-user-only' ? 0o775 : 0o7777);
     this.#ids = options.ids;
-    this.root = new CommitNode(hashName(0, '/'), options.tree, options.meta, false);
+    this.root = new CommitNode(
+      hashName(0, '/'),
+      digestOf(options.tree),
+      digestOf(options.meta),
+      false,
+    );
   }
 
   /**
@@ -86,14 +105,14 @@ export class CommitLayer implements LowerLayer<CommitNode> {
   }
 
   entries(dir: CommitNode): Entries {
-    const { tree, whiteouts } = this.#objects.view(dir.checksum);
+    const { tree, whiteouts } = this.#objects.view(dir.digest);
     const names: Name[] = [];
     const types: number[] = [];
     const hidden = new Set(whiteouts?.values());
     for (const [index, name] of tree.files.names.entries()) {
       if (hidden.has(index)) continue;
       names.push(name);
-      types.push(this.#objects.typeOf(tree.files.checksum(index)));
+      types.push(this.#objects.typeOf(tree.files.digest(index)));
     }
     for (const name of whiteouts?.keys() ?? []) {
       names.push(name);
@@ -141,7 +160,7 @@ export class CommitLayer implements LowerLayer<CommitNode> {
       attr.blocks = BLOCK / 512;
       return;
     }
-    const { mode, uid, gid, size } = this.#objects.info(node.checksum);
+    const { mode, uid, gid, size } = this.#objects.info(node.digest);
     attr.mode = node.isWhiteout ? S_IFCHR | (mode & 0o7777) : mode;
     this.#own(attr, uid, gid);
     attr.nlink = 1;
@@ -166,19 +185,19 @@ export class CommitLayer implements LowerLayer<CommitNode> {
   }
 
   readlink(node: CommitNode): Name {
-    const target = node.meta === undefined ? this.#objects.target(node.checksum) : '';
+    const target = node.meta === undefined ? this.#objects.target(node.digest) : '';
     if (target === '') throw new FsError('EINVAL');
     return target;
   }
 
   read(node: CommitNode, offset: number, length: number, into: Segments): void {
-    if (length > 0) into.add(this.#objects.file(node.checksum).fd, offset, length);
+    if (length > 0) into.add(this.#objects.file(node.digest).fd, offset, length);
   }
 
   seek(node: CommitNode, offset: number, whence: number): number {
-    const { size } = this.#objects.info(node.checksum);
+    const { size } = this.#objects.info(node.digest);
     if (offset >= size) throw new FsError('ENXIO');
-    const file = this.#objects.file(node.checksum);
+    const file = this.#objects.file(node.digest);
     // What was inflated has no holes.
     if (file.isInflated) return whence === SEEK_DATA ? offset : size;
     return check(this.#native.lseek(file.fd, offset, whence));
@@ -198,7 +217,7 @@ export class CommitLayer implements LowerLayer<CommitNode> {
   }
 
   place({ checksum, meta }: CommitNode): Place {
-    return meta === undefined ? { checksum } : { checksum, meta };
+    return meta === undefined ? { checksum } : { checksum, meta: checksumOf(meta) };
   }
 
   close(): void {
@@ -206,30 +225,30 @@ export class CommitLayer implements LowerLayer<CommitNode> {
   }
 
   #find(dir: CommitNode, name: Name): CommitNode | undefined {
-    const { tree, whiteouts } = this.#objects.view(dir.checksum);
+    const { tree, whiteouts } = this.#objects.view(dir.digest);
     const { files, dirs } = tree;
     const ino = hashName(dir.ino, name);
     const sub = dirs.find(name);
-    if (sub !== -1) return new CommitNode(ino, dirs.checksum(sub), dirs.checksum(sub, 1), false);
+    if (sub !== -1) return new CommitNode(ino, dirs.digest(sub), dirs.digest(sub, 1), false);
     let file = files.find(name);
     if (whiteouts === undefined) {
-      return file === -1 ? undefined : new CommitNode(ino, files.checksum(file), undefined, false);
+      return file === -1 ? undefined : new CommitNode(ino, files.digest(file), undefined, false);
     }
     const whiteout = whiteouts.get(name);
     if (whiteout !== undefined) file = whiteout;
     else if (whiteouts.get(withoutPrefix(name)) === file) return undefined;
     if (file === -1) return undefined;
-    return new CommitNode(ino, files.checksum(file), undefined, whiteout !== undefined);
+    return new CommitNode(ino, files.digest(file), undefined, whiteout !== undefined);
   }
 
-  #xattrsOf({ checksum, meta }: CommitNode): readonly Xattr[] {
-    return meta === undefined ? this.#objects.xattrs(checksum) : this.#objects.meta(meta).xattrs;
+  #xattrsOf({ digest, meta }: CommitNode): readonly Xattr[] {
+    return meta === undefined ? this.#objects.xattrs(digest) : this.#objects.meta(meta).xattrs;
   }
 
   /** None can be counted in a directory that cannot be read; it is still there. */
-  #subdirectories({ checksum }: CommitNode): number {
+  #subdirectories({ digest }: CommitNode): number {
     try {
-      return this.#objects.view(checksum).tree.dirs.names.length;
+      return this.#objects.view(digest).tree.dirs.names.length;
     } catch (error) {
       if (error instanceof FsError) return 0;
       throw error;

@@ -7,7 +7,8 @@ import { FsError } from '../errors.ts';
 import type { Native } from '../native.ts';
 import { fileInfo, fileXattrs, type FileInfo } from '../ostree/content.ts';
 import { verifySymlink } from '../ostree/data.ts';
-import type { Checksum, DirTree, Meta, Xattr } from '../ostree/objects.ts';
+import { checksumOf } from '../ostree/objects.ts';
+import type { Digest, DirTree, Meta, Xattr } from '../ostree/objects.ts';
 import { ObjectError, type Repository } from '../ostree/repo.ts';
 import { FileCache, type FileCacheOptions, type OpenFile } from './file-cache.ts';
 import { S_IFLNK, S_IFMT } from './layer.ts';
@@ -20,10 +21,12 @@ const DT_LNK = 10;
 export const WHITEOUT_PREFIX = '.ostree-wh.';
 
 /** Bounds of what is kept: parsed dirtrees by bytes, the others by number. */
-const TREES_MAX_BYTES = 24 * 1024 * 1024;
+const TREES_MAX_BYTES = 12 * 1024 * 1024;
 const METAS_MAX = 2048;
 const INFOS_MAX = 16_384;
 const XATTRS_MAX = 4096;
+/** What a dirtree takes without its names: two lists, each with its arrays, and the object's bytes. */
+const VIEW_BYTES = 1536;
 /** Broken objects that are remembered by name. */
 const PROBLEMS_MAX = 100;
 
@@ -48,10 +51,10 @@ export class ObjectCache {
   readonly #verify: boolean;
   readonly #onProblem: ((message: string) => void) | undefined;
   readonly #problems: Map<string, string> = new Map();
-  readonly #views: LRUCache<Checksum, View>;
-  readonly #metas: LRUCache<Checksum, Meta>;
-  readonly #infos: LRUCache<Checksum, FileInfo>;
-  readonly #xattrs: LRUCache<Checksum, readonly Xattr[]>;
+  readonly #views: LRUCache<Digest, View>;
+  readonly #metas: LRUCache<Digest, Meta>;
+  readonly #infos: LRUCache<Digest, FileInfo>;
+  readonly #xattrs: LRUCache<Digest, readonly Xattr[]>;
   readonly #files: FileCache;
 
   /** @param repo  closed with the cache. */
@@ -80,18 +83,18 @@ export class ObjectCache {
   }
 
   /** A directory's content. */
-  view(checksum: Checksum): View {
-    let view = this.#views.get(checksum);
+  view(digest: Digest): View {
+    let view = this.#views.get(digest);
     if (view === undefined) {
-      view = this.#guarded(() => this.#viewOf(this.#repo.dirTree(checksum)));
-      this.#views.set(checksum, view);
+      view = this.#guarded(() => this.#viewOf(this.#repo.dirTree(checksumOf(digest))));
+      this.#views.set(digest, view);
     }
     return view;
   }
 
   #viewOf(tree: DirTree): View {
     const { files, dirs } = tree;
-    let cost = 512;
+    let cost = VIEW_BYTES;
     let whiteouts: Map<Name, number> | undefined;
     for (const [index, name] of files.names.entries()) {
       cost += 88 + 2 * name.length;
@@ -100,7 +103,7 @@ export class ObjectCache {
       // Where the deployment could make no device of that name, the file stays a file.
       if (shown === '' || shown === '.' || shown === '..') continue;
       if (files.find(shown) !== -1 || dirs.find(shown) !== -1) continue;
-      if (this.typeOf(files.checksum(index)) !== DT_REG) continue;
+      if (this.typeOf(files.digest(index)) !== DT_REG) continue;
       whiteouts ??= new Map();
       whiteouts.set(shown, index);
     }
@@ -109,9 +112,9 @@ export class ObjectCache {
   }
 
   /** DT_* of a content object; of one that is broken, what most are. */
-  typeOf(checksum: Checksum): number {
+  typeOf(digest: Digest): number {
     try {
-      const { mode } = this.info(checksum);
+      const { mode } = this.info(digest);
       return (mode & S_IFMT) === S_IFLNK ? DT_LNK : DT_REG;
     } catch (error) {
       if (error instanceof FsError) return DT_REG;
@@ -119,38 +122,39 @@ export class ObjectCache {
     }
   }
 
-  info(checksum: Checksum): FileInfo {
-    let info = this.#infos.get(checksum);
+  info(digest: Digest): FileInfo {
+    let info = this.#infos.get(digest);
     if (info === undefined) {
-      info = this.#guarded(() => fileInfo(this.#repo, checksum));
-      this.#infos.set(checksum, info);
+      info = this.#guarded(() => fileInfo(this.#repo, checksumOf(digest)));
+      this.#infos.set(digest, info);
     }
     return info;
   }
 
-  meta(checksum: Checksum): Meta {
-    let meta = this.#metas.get(checksum);
+  meta(digest: Digest): Meta {
+    let meta = this.#metas.get(digest);
     if (meta === undefined) {
-      meta = this.#guarded(() => this.#repo.dirMeta(checksum));
-      this.#metas.set(checksum, meta);
+      meta = this.#guarded(() => this.#repo.dirMeta(checksumOf(digest)));
+      this.#metas.set(digest, meta);
     }
     return meta;
   }
 
-  xattrs(checksum: Checksum): readonly Xattr[] {
-    let xattrs = this.#xattrs.get(checksum);
+  xattrs(digest: Digest): readonly Xattr[] {
+    let xattrs = this.#xattrs.get(digest);
     if (xattrs === undefined) {
-      xattrs = this.info(checksum).xattrs ?? this.#guarded(() => fileXattrs(this.#repo, checksum));
-      this.#xattrs.set(checksum, xattrs.length === 0 ? NO_XATTRS : xattrs);
+      xattrs =
+        this.info(digest).xattrs ?? this.#guarded(() => fileXattrs(this.#repo, checksumOf(digest)));
+      this.#xattrs.set(digest, xattrs.length === 0 ? NO_XATTRS : xattrs);
     }
     return xattrs;
   }
 
   /** The target of a symlink; '' of anything else. */
-  target(checksum: Checksum): Name {
-    const { target } = this.info(checksum);
+  target(digest: Digest): Name {
+    const { target } = this.info(digest);
     if (this.#verify && target !== '') {
-      this.#guarded(() => this.#checked(() => verifySymlink(this.#repo, checksum)));
+      this.#guarded(() => this.#checked(() => verifySymlink(this.#repo, checksumOf(digest))));
     }
     return target;
   }
@@ -160,8 +164,8 @@ export class ObjectCache {
    *
    * @throws NotYet while a large one is being inflated or checked.
    */
-  file(checksum: Checksum): OpenFile {
-    return this.#guarded(() => this.#files.get(checksum));
+  file(digest: Digest): OpenFile {
+    return this.#guarded(() => this.#files.get(checksumOf(digest)));
   }
 
   /** Runs a check. In bare-user-only, objects from other repositories need not match their names: they are only told of. */

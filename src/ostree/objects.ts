@@ -21,6 +21,17 @@ import {
 /** SHA-256 as 64 lower-case hex digits: what an object is named by. */
 export type Checksum = string;
 
+/** The same as its 32 bytes, one a character: for whoever keeps many. */
+export type Digest = string;
+
+export function digestOf(checksum: Checksum): Digest {
+  return Buffer.from(checksum, 'hex').toString('latin1');
+}
+
+export function checksumOf(digest: Digest): Checksum {
+  return Buffer.from(digest, 'latin1').toString('hex');
+}
+
 const S_IFMT = 0o170000;
 const S_IFDIR = 0o040000;
 const S_IFREG = 0o100000;
@@ -164,6 +175,12 @@ export class NameList {
   checksum(index: number, which: 0 | 1 = 0): Checksum {
     const at = (this.#checksums[index] ?? 0) + 32 * which;
     return this.#bytes.toString('hex', at, at + 32);
+  }
+
+  /** The same in its short form. */
+  digest(index: number, which: 0 | 1 = 0): Digest {
+    const at = (this.#checksums[index] ?? 0) + 32 * which;
+    return this.#bytes.toString('latin1', at, at + 32);
   }
 }
 
