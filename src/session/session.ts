@@ -12,7 +12,7 @@ import { Control } from './control.ts';
 import { refuseHotfix, settleAfter } from './deployment-lock.ts';
 import { checkExport, type ExportOptions, type ExportResult, exportTree } from './export.ts';
 import type { Change, ChangeOptions } from '../overlay/change.ts';
-import { patchOf, type PatchOptions } from './patch.ts';
+import type { PatchOptions } from './patch.ts';
 import { LiveTree, openRoot } from './live-tree.ts';
 import { lock, type LockResult } from './lock.ts';
 import { isAlive } from './processes.ts';
@@ -188,6 +188,8 @@ export class Session implements AsyncDisposable {
     this.#flush();
     const isLive = this.#record?.upper !== 'memory';
     await using reader = await SnapshotReader.compare(control, pid, isLive, { paths, renames });
+    // Not needed by those who want no patch.
+    const { patchOf } = await import('./patch.ts');
     return yield* patchOf(reader, options);
   }
 
