@@ -92,8 +92,10 @@ export async function reserve(
         throw new SessionError(`cannot make ${folder}: ${code}`, undefined, { cause: error });
       }
       if (wanted !== undefined) {
-        // Ended a moment ago by a command that ran from its tree: it goes when that command has gone.
-        if (readState(folder)?.phase === 'detached' && Date.now() < patience) {
+        // Ended a moment ago by a command that ran from its tree: it goes when that command has gone. While a folder is
+        // being removed, its state may be the first thing to go.
+        const phase = readState(folder)?.phase;
+        if ((phase === undefined || phase === 'detached') && Date.now() < patience) {
           await sleep(POLL_MS);
           continue;
         }
