@@ -84,6 +84,10 @@ export class Inode<Node extends object> {
     return this.#directory?.children?.get(name);
   }
 
+  get hasChildren(): boolean {
+    return (this.#directory?.children?.size ?? 0) > 0;
+  }
+
   /** Whether another inode has it as parent. */
   get isPinned(): boolean {
     return this.#directory !== undefined && this.#directory.pins > 0;

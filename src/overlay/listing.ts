@@ -8,7 +8,7 @@ import { FsError } from '../errors.ts';
 import { Attr, S_IFMT } from '../layers/layer.ts';
 import type { Name } from '../layers/layer.ts';
 import { OWN_COOKIES } from '../layers/upper.ts';
-import type { UpperEntry } from '../layers/upper.ts';
+import type { LowerRef, UpperEntry } from '../layers/upper.ts';
 import type { Entry, EntryPlusSink, EntrySink } from './filesystem.ts';
 import type { Inode } from './inode.ts';
 import type { Tree } from './tree.ts';
@@ -115,51 +115,87 @@ export class Listing<Node extends object> {
     const { lowers: stack } = dir;
     const [top] = stack;
     if (cookie >= OWN_COOKIES || top === undefined) return true;
-    const { names, types, inos } = this.#tree.lowerEntries(dir);
-    const { upper } = this.#tree;
-    const attr = this.#attr;
+    const { names } = this.#tree.lowerEntries(dir);
+    const canBatch = stack.length === 1;
     let isOpen = true;
     const visit = (index: number, found: Attr | undefined): void => {
-      if (!isOpen) return;
-      const name = names[index] ?? '';
-      const entry = dir.upper === undefined ? undefined : upper.lookup(dir.upper, name);
-      if (entry !== undefined && (entry.node === undefined || entry.cookie !== 0)) return;
-      let inode: Inode<Node> | undefined;
-      if (entry !== undefined || found === undefined || dir.child(name) !== undefined) {
-        try {
-          inode = this.#tree.find(dir, name, attr);
-        } catch (error) {
-          if (!(error instanceof FsError)) throw error;
-          // It cannot be read, like a missing object of a commit: the name alone is listed.
-          this.#entry.ino = 0;
-          this.#entry.attr = attr;
-          attr.ino = inos[index] ?? 0;
-          isOpen = sink(name, FIRST_LOWER_COOKIE + index, types[index] ?? 0, this.#entry);
-          return;
-        }
-        this.#entry.attr = attr;
-      } else {
-        const lowers = [{ layer: top.layer, node: top.layer.child(top.node, name) }];
-        inode = this.#tree.lowerInode(dir, name, lowers, found);
-        this.#entry.attr = found;
-      }
-      if (inode !== undefined) {
-        isOpen = this.#offer(inode, name, FIRST_LOWER_COOKIE + index, sink);
-      }
+      isOpen &&= this.#offerLower(dir, top, index, found, sink);
     };
-    for (let i = firstIndex(cookie); i < names.length; i += BATCH) {
-      if (!isOpen) return false;
-      const count = Math.min(BATCH, names.length - i);
+    for (let i = firstIndex(cookie); isOpen && i < names.length;) {
+      if (this.#isKnown(dir, names[i] ?? '')) {
+        isOpen = this.#nameLower(dir, i, sink);
+        i++;
+        continue;
+      }
+      const end = this.#endOfUnknown(dir, names, i);
       let next = i;
-      if (stack.length === 1) {
-        top.layer.statMany(top.node, names, i, count, (index, found) => {
+      if (canBatch) {
+        top.layer.statMany(top.node, names, i, end - i, (index, found) => {
           while (next < index) visit(next++, undefined);
           visit(next++, found);
         });
       }
-      while (next < i + count) visit(next++, undefined);
+      while (next < end) visit(next++, undefined);
+      i = end;
     }
     return isOpen;
+  }
+
+  /**
+   * Whether the kernel has a lower's name, and so, for ever or until it is told otherwise, its attributes: another copy
+   * is work for both sides. Whoever has looked at files before listing them, as git does, has them all.
+   */
+  #isKnown(dir: Inode<Node>, name: Name): boolean {
+    const known = dir.child(name);
+    return known !== undefined && known.refs > 0 && known.upper === undefined;
+  }
+
+  /** Where a run of names that the kernel does not know ends, at most a batch further on. */
+  #endOfUnknown(dir: Inode<Node>, names: readonly Name[], start: number): number {
+    const limit = Math.min(start + BATCH, names.length);
+    if (!dir.hasChildren) return limit;
+    let end = start + 1;
+    while (end < limit && !this.#isKnown(dir, names[end] ?? '')) end++;
+    return end;
+  }
+
+  /** Hands a lower's name to the sink, without a reference. */
+  #nameLower(dir: Inode<Node>, index: number, sink: EntryPlusSink): boolean {
+    const { names, types, inos } = this.#tree.lowerEntries(dir);
+    const entry = this.#entry;
+    entry.ino = 0;
+    entry.attr = this.#attr;
+    entry.attr.ino = inos[index] ?? 0;
+    return sink(names[index] ?? '', FIRST_LOWER_COOKIE + index, types[index] ?? 0, entry);
+  }
+
+  /** Hands what a name of the lowers shows to the sink, if it shows anything; `found` are the lower's attributes. */
+  #offerLower(
+    dir: Inode<Node>,
+    top: LowerRef,
+    index: number,
+    found: Attr | undefined,
+    sink: EntryPlusSink,
+  ): boolean {
+    const name = this.#tree.lowerEntries(dir).names[index] ?? '';
+    const entry = dir.upper === undefined ? undefined : this.#tree.upper.lookup(dir.upper, name);
+    if (entry !== undefined && (entry.node === undefined || entry.cookie !== 0)) return true;
+    let inode: Inode<Node> | undefined;
+    if (entry !== undefined || found === undefined || dir.child(name) !== undefined) {
+      try {
+        inode = this.#tree.find(dir, name, this.#attr);
+      } catch (error) {
+        if (!(error instanceof FsError)) throw error;
+        // It cannot be read, like a missing object of a commit: the name alone is listed.
+        return this.#nameLower(dir, index, sink);
+      }
+      this.#entry.attr = this.#attr;
+    } else {
+      const lowers = [{ layer: top.layer, node: top.layer.child(top.node, name) }];
+      inode = this.#tree.lowerInode(dir, name, lowers, found);
+      this.#entry.attr = found;
+    }
+    return inode === undefined || this.#offer(inode, name, FIRST_LOWER_COOKIE + index, sink);
   }
 
   /** Hands an entry to the sink, with a reference if it takes it. The attributes are in `#entry`. */
