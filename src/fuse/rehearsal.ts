@@ -1,13 +1,13 @@
 /**
- * Requests that nobody sent, served before the first real one comes. V8 interprets what has not run often, and compiles it
- * when it has: a session that began cold spent three times as long on its first thousands of requests, while the
- * compiler took the other processor from the program that waited for them. What is served is a filesystem of its own,
- * over the folder of these very modules; nothing of it is left but the code.
+ * Requests that nobody sent, served before the first real one comes, or while none is there. V8 interprets what has not run
+ * often, and compiles it when it has: a session that began cold spent three times as long on its first thousands of
+ * requests, while the compiler took the other processor from the program that waited for them. What is served is a
+ * filesystem of its own, over the folder of these very modules; nothing of it is left but the code.
  */
 import { fileURLToPath } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
 import { DirectoryLayer } from '../layers/directory.ts';
-import { MemoryUpper } from '../layers/memory.ts';
+import { type MemoryNode, MemoryUpper } from '../layers/memory.ts';
 import type { Channel, Native } from '../native.ts';
 import { Overlay } from '../overlay/overlay.ts';
 import * as abi from './abi.ts';
@@ -35,6 +35,9 @@ const SOURCES: URL = new URL('../../src/', import.meta.url);
 /** Folders of modules, and modules of the last. */
 const FOLDERS: readonly string[] = ['overlay', 'layers', 'fuse'];
 const NAMES: readonly string[] = ['abi', 'codec', 'control', 'exchange', 'negotiate', 'server'];
+
+/** Requests at a time, while real ones may come: they wait a millisecond at most. */
+const SLICE = 4;
 
 /** One request of the script. */
 interface Step {
@@ -142,6 +145,8 @@ class Stage implements Channel {
   readonly #text: Buffer = Buffer.from(this.request);
   readonly #answer: Uint32Array = new Uint32Array(this.reply);
   readonly #script: readonly Step[];
+  /** Where this slice of the script ends. */
+  #end = 0;
   readonly #nodes: number[] = [1, 0, 0, 0, 0, 0, 0, 0];
   #at = 0;
   /** Where the node in the next reply goes. */
@@ -153,8 +158,14 @@ class Stage implements Channel {
     this.#script = script;
   }
 
+  /** Has so many more requests come. @returns whether there are any. */
+  extend(count: number): boolean {
+    this.#end = Math.min(this.#at + count, this.#script.length);
+    return this.#at < this.#end;
+  }
+
   receive(): number {
-    const next = this.#script[this.#at++];
+    const next = this.#at < this.#end ? this.#script[this.#at++] : undefined;
     if (next === undefined) return -abi.ENODEV;
     this.#into = next.into;
     const about = this.#nodes[next.about] ?? 0;
@@ -203,35 +214,70 @@ class Stage implements Channel {
   }
 }
 
-/**
- * Opens a folder by its path, so it must be over before anything is mounted.
- *
- * @returns how many requests were refused: none.
- */
-export function rehearse(native: Native): number {
-  const folder = native.open(fileURLToPath(SOURCES), O_PATH, 0);
-  const memory = native.memfd('rehearsal');
-  setFlagsFromString(`--interrupt-budget=${BUDGET_REHEARSING}`);
-  const looks = Array.from({ length: PASSES }, () => LOOK).flat();
-  const script = [step(abi.FUSE_INIT, ROOT, OFFERED), ...CHANGE, ...looks];
-  let refused = 0;
-  for (let count = 0; count < FILESYSTEMS; count++) {
+const SCRIPT: readonly Step[] = [
+  step(abi.FUSE_INIT, ROOT, OFFERED),
+  ...CHANGE,
+  ...Array.from({ length: PASSES }, () => LOOK).flat(),
+];
+
+export class Rehearsal implements Disposable {
+  readonly #native: Native;
+  readonly #folder: number;
+  readonly #memory: number;
+  #stage: { channel: Stage; server: Server; overlay: Overlay<MemoryNode> } | undefined;
+  #begun = 0;
+  #isOver = false;
+  /** Requests that were refused: none. */
+  refused = 0;
+
+  /** Opens a folder by its path, so this must be before anything is mounted. */
+  constructor(native: Native) {
+    this.#native = native;
+    this.#folder = native.open(fileURLToPath(SOURCES), O_PATH, 0);
+    this.#memory = native.memfd('rehearsal');
+    setFlagsFromString(`--interrupt-budget=${BUDGET_REHEARSING}`);
+  }
+
+  /** Serves a few requests. @returns whether there are more. */
+  proceed(): boolean {
+    if (this.#isOver) return false;
+    this.#stage ??= this.#begin();
+    const { channel, server, overlay } = this.#stage;
+    if (channel.extend(SLICE)) {
+      server.run();
+      return true;
+    }
+    overlay.close();
+    this.refused += channel.refused;
+    this.#stage = undefined;
+    if (this.#begun < FILESYSTEMS) return true;
+    this[Symbol.dispose]();
+    return false;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#stage?.overlay.close();
+    setFlagsFromString(`--interrupt-budget=${BUDGET}`);
+    this.#native.close(this.#memory);
+    this.#native.close(this.#folder);
+  }
+
+  #begin(): { channel: Stage; server: Server; overlay: Overlay<MemoryNode> } {
+    this.#begun++;
+    const native = this.#native;
     const options = { links: 'shared', devices: new Map<number, number>() } as const;
-    const lower = new DirectoryLayer(native, native.dup(folder), options);
-    const overlay = new Overlay([lower], new MemoryUpper(native, memory, LIMIT_BYTES));
-    const stage = new Stage(script);
-    new Server({
-      channel: stage,
+    const lower = new DirectoryLayer(native, native.dup(this.#folder), options);
+    const overlay = new Overlay([lower], new MemoryUpper(native, this.#memory, LIMIT_BYTES));
+    const channel = new Stage(SCRIPT);
+    const server = new Server({
+      channel,
       filesystem: overlay,
       // Whatever goes wrong here, goes wrong again where it matters.
       log: () => {},
       onInterval: { requests: 256, look: () => overlay.usage() },
-    }).run();
-    overlay.close();
-    refused += stage.refused;
+    });
+    return { channel, server, overlay };
   }
-  setFlagsFromString(`--interrupt-budget=${BUDGET}`);
-  native.close(memory);
-  native.close(folder);
-  return refused;
 }

@@ -19,6 +19,8 @@ export interface ServerOptions {
   log: (message: string) => void;
   /** Called between requests, after a wake-up. */
   onWake?: () => void;
+  /** Does a little of what can wait, when woken and no request is there. @returns whether it is to be called again. */
+  onIdle?: () => boolean;
   /** Makes `receive` return 0 when no request is there. With it, room is looked for before ENOSPC is answered. */
   wake?: () => void;
   /** Told of changes, and who made them. */
@@ -81,7 +83,7 @@ export class Server {
 
   /** Serves until the device gives an error. @returns that error, negative: -ENODEV when the mount is gone. */
   run(): number {
-    const { onWake, onInterval } = this.#options;
+    const { onWake, onIdle, onInterval, wake } = this.#options;
     const interval = onInterval?.requests ?? Infinity;
     let untilLook = interval;
     let length = this.#channel.receive();
@@ -89,6 +91,8 @@ export class Server {
       if (length === 0) {
         onWake?.();
         this.#takeUp();
+        // Whoever has more to do is woken as soon as no request is there.
+        if (this.#held.length === 0 && onIdle?.() === true) wake?.();
         length = this.#held.length === 0 ? this.#channel.receive() : this.#answerAndTake(NO_REPLY);
         continue;
       }

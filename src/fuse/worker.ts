@@ -25,7 +25,7 @@ import { MAX_WRITE } from './negotiate.ts';
 import type { Undone } from '../overlay/undo.ts';
 import { History } from './history.ts';
 import { Notifier } from './notify.ts';
-import { rehearse } from './rehearsal.ts';
+import { Rehearsal } from './rehearsal.ts';
 import { Server } from './server.ts';
 import { operationStatistics } from './statistics.ts';
 import { Snapshots } from './snapshots.ts';
@@ -81,8 +81,8 @@ export interface WorkerData {
   wakeFd: number;
   /** The mount is read-only, so that the kernel refuses changes; nothing is different here. */
   readonly: boolean;
-  /** Have V8 compile what lookups and reads run before saying ready. */
-  rehearses: boolean;
+  /** When V8 is to compile what lookups and reads run: before the session is ready, or while no request is there. */
+  rehearses: 'before' | 'idle';
   /** How files are shown otherwise than they are kept. */
   presentation?: Presentation | undefined;
   /** Changes of which it is remembered who made them; 0: none. */
@@ -130,6 +130,7 @@ class Worker {
   readonly #collect: () => void = collector();
   /** With a directory of /proc, opened while there is a path to it. */
   readonly #history: History | undefined;
+  readonly #rehearsal: Rehearsal;
   #isNearlyFull = false;
   /** The most files known since memory was last collected. */
   #peak = 0;
@@ -153,10 +154,11 @@ class Worker {
       snapshots: new Snapshots(addon, data, overlay),
     };
     this.#control = new Control(this.#subject);
+    this.#rehearsal = new Rehearsal(addon);
   }
 
   start(): void {
-    if (this.#data.rehearses) rehearse(this.#native);
+    while (this.#data.rehearses === 'before' && this.#rehearsal.proceed());
     this.#port.on('message', (message: Message) => this.#take(message));
     this.#post({ type: 'ready' });
   }
@@ -200,6 +202,7 @@ class Worker {
       log: (message) => this.#log(message),
       history: this.#history,
       onWake: () => this.#drain(),
+      onIdle: () => this.#rehearsal.proceed(),
       wake: () => void this.#native.wake(wakeFd),
       onInterval: { requests: LOOK_INTERVAL, look: () => this.#look() },
     });
@@ -213,7 +216,10 @@ class Worker {
     const statistics = new BigUint64Array(channel.statistics);
     this.#subject.refused = () => Number(statistics[STATISTICS.REFUSED] ?? 0n);
     this.#subject.operations = () => operationStatistics(statistics);
+    // For the first idle moment.
+    this.#native.wake(wakeFd);
     const end = server.run();
+    this.#rehearsal[Symbol.dispose]();
     if (end !== -ENODEV) this.#log(`the device failed: errno ${-end}`);
     channel.close();
     this.#native.close(device);

@@ -10,7 +10,7 @@ import { writeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { Worker } from 'node:worker_threads';
 import type { MountOptions } from '../fuse/libfuse-mount.ts';
-import { LibfuseWorker } from '../fuse/libfuse-worker.ts';
+import type { LibfuseWorker } from '../fuse/libfuse-worker.ts';
 import { HISTORY_DEFAULT } from '../fuse/history.ts';
 import type { LowerData, UpperData, WorkerData } from '../fuse/worker.ts';
 import type { IdMaps } from '../layers/ids.ts';
@@ -55,8 +55,8 @@ export interface DaemonOptions {
   /** How files are shown otherwise than they are kept. */
   presentation?: Presentation;
   readonly: boolean;
-  /** It says ready only when it is warm: not for a command that waits for it. */
-  rehearses: boolean;
+  /** It says ready only when it is warm, or gets warm later, for a command that waits for it. */
+  rehearses: 'before' | 'idle';
   /** Changes of which it is remembered who made them; the default when left out. */
   historyEntries?: number;
   /** There is a mount namespace of our own to be emptied. */
@@ -110,7 +110,8 @@ class Daemon {
   #isGuarded = true;
   #isReady = false;
 
-  constructor(options: DaemonOptions) {
+  /** @param Libfuse  with the option of that name. */
+  constructor(options: DaemonOptions, Libfuse: typeof LibfuseWorker | undefined) {
     this.#options = options;
     this.#keeper = new Socket({ fd: KEEPER, readable: true, writable: true });
     this.#wakeFd = native.eventfd();
@@ -128,12 +129,12 @@ class Daemon {
       historyEntries: options.historyEntries ?? HISTORY_DEFAULT,
     };
     this.#worker =
-      options.libfuse === undefined
+      options.libfuse === undefined || Libfuse === undefined
         ? new Worker(new URL(options.worker), {
             resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB },
             workerData: data,
           })
-        : new LibfuseWorker(data, { ...options.libfuse, name: options.name });
+        : new Libfuse(data, { ...options.libfuse, name: options.name });
     this.#worker.on('message', (message: WorkerMessage) => this.#fromWorker(message));
     this.#worker.on('error', (error) => this.#die('the filesystem failed', error));
     if (this.#worker instanceof Worker) {
@@ -334,5 +335,10 @@ function lowersOf({ lowers, commit, hasAufsWhiteouts }: DaemonOptions): LowerDat
 
 const options = JSON.parse(process.argv[2] ?? '{}') as DaemonOptions;
 process.title = `ostree-ts: session ${options.name}`;
+// Not needed by those whom the kernel client serves.
+const Libfuse =
+  options.libfuse === undefined
+    ? undefined
+    : (await import('../fuse/libfuse-worker.ts')).LibfuseWorker;
 // Held by what it listens to.
-void new Daemon(options);
+void new Daemon(options, Libfuse);

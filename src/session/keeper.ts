@@ -168,8 +168,11 @@ function keeperArguments(
     ...(presentation !== undefined && { presentation }),
     ...(options.history !== undefined && { historyEntries: options.history }),
     readonly: options.readonly ?? false,
-    // Engines wait for their mounts, as commands do.
-    rehearses: secluded === undefined && record.isForeign !== true,
+    // Engines wait for their mounts, as commands do, and who mounts a commit may want one file of it.
+    rehearses:
+      secluded === undefined && store === undefined && record.isForeign !== true
+        ? 'before'
+        : 'idle',
     ...(secluded?.ids !== undefined && { ids: secluded.ids }),
     isolated: process.getuid?.() === 0 && options.transport !== 'fuse-native',
     worker: new URL('../../bundle/fuse/worker.js', import.meta.url).href,
