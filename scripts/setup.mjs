@@ -223,35 +223,48 @@ async function compile() {
   }
 }
 
-/** What is started as a program or a thread of its own. */
-const ENTRIES = ['cli/main', 'cli/mount', 'session/daemon', 'fuse/worker', 'layers/inflate-thread'];
+/** What is started as a program or a thread of its own; the programs of a group share what they load. */
+const ENTRIES = [
+  ['cli/main', 'cli/mount'],
+  ['session/daemon'],
+  ['fuse/worker'],
+  ['layers/inflate-thread'],
+];
 
 /**
- * Makes one file of each program, in the folders that its source is in: to load fifty modules takes longer than to start
- * Node. What a module finds beside itself it must name as `../FOLDER/FILE`, which leads to the same from the bundle.
+ * Makes one file of each program, in the folders that its source is in, and one in `parts/` of whatever it loads only when it is
+ * needed: to load fifty modules takes longer than to start Node, and so does compiling what is not used. What a module
+ * finds beside itself it must name as `../FOLDER/FILE`, which leads to the same from the bundle.
  *
  * @param {string} outdir
  */
 async function bundle(outdir) {
   // Installed by the set-up itself.
   const esbuild = await import('esbuild');
-  esbuild.buildSync({
-    entryPoints: ENTRIES.map((name) => join(ROOT, `build/src/${name}.js`)),
-    outbase: join(ROOT, 'build/src'),
-    outdir,
-    bundle: true,
-    platform: 'node',
-    format: 'esm',
-    target: 'node20',
-    sourcemap: true,
-    logLevel: 'warning',
-    // Loaded only by those who need them.
-    external: ['@hpcc-js/wasm-zstd', 'fzstd'],
-    // For dependencies that are no ES modules.
-    banner: {
-      js: "import { createRequire as requireFor } from 'node:module'; const require = requireFor(import.meta.url);",
-    },
-  });
+  for (const names of ENTRIES) {
+    esbuild.buildSync({
+      entryPoints: names.map((name) => join(ROOT, `build/src/${name}.js`)),
+      outbase: join(ROOT, 'build/src'),
+      outdir,
+      bundle: true,
+      splitting: true,
+      chunkNames: 'parts/[name]-[hash]',
+      // Of the names, traces of bugs need to be readable.
+      minifySyntax: true,
+      minifyWhitespace: true,
+      platform: 'node',
+      format: 'esm',
+      target: 'node20',
+      sourcemap: true,
+      logLevel: 'warning',
+      // Loaded only by those who need them.
+      external: ['@hpcc-js/wasm-zstd', 'fzstd'],
+      // For dependencies that are no ES modules.
+      banner: {
+        js: "import { createRequire as requireFor } from 'node:module'; const require = requireFor(import.meta.url);",
+      },
+    });
+  }
 }
 
 /**

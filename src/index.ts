@@ -1,16 +1,15 @@
 /** The library. Everything that the command does, it does through these. */
 export { FsError, SessionError, UsageError } from './errors.ts';
 export type { ErrnoName } from './errors.ts';
-export { importImage } from './oci/import.ts';
 export type { ImportOptions, ImportResult } from './oci/import.ts';
-export { formatEntry, openRepository, RepositoryReader } from './ostree/reader.ts';
-export type { ListOptions, TreeEntry, Xattr } from './ostree/reader.ts';
-export { ConflictError } from './session/apply.ts';
+export { doctor, importImage, openRepository } from './on-demand.ts';
+export { formatEntry } from './ostree/entry-line.ts';
+export type { ListOptions, RepositoryReader, TreeEntry, Xattr } from './ostree/reader.ts';
 export type { ApplyOptions, ApplyResult } from './session/apply.ts';
+export { ConflictError } from './session/conflict.ts';
 export type { CommitOptions, CommitProgress, CommitResult } from './session/commit.ts';
-export { exportWarnings } from './session/export.ts';
+export { exportWarnings } from './session/export-warnings.ts';
 export type { ExportFormat, ExportOptions, ExportResult } from './session/export.ts';
-export { doctor } from './session/doctor.ts';
 export type { Finding } from './session/doctor.ts';
 export type { UnlockedState } from './ostree/deployment-state.ts';
 export { lockBooted } from './session/deployment-lock.ts';

@@ -44,7 +44,9 @@ export interface Library {
   importImage(options: ImportOptions): Promise<ImportResult>;
   exportWarnings(result: ExportResult): string[];
   doctor(): Promise<Finding[]>;
-  openRepository(path?: string | Uint8Array): Pick<RepositoryReader, 'list' | 'contents' | 'close'>;
+  openRepository(
+    path?: string | Uint8Array,
+  ): Promise<Pick<RepositoryReader, 'list' | 'contents' | 'close'>>;
   formatEntry(entry: TreeEntry, options?: { checksum?: boolean }): string;
 }
 

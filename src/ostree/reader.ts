@@ -8,7 +8,6 @@ import type { Checksum, Commit } from './objects.ts';
 import { resolveRevision } from './refs.ts';
 import { ObjectError, Repository } from './repo.ts';
 
-export { formatEntry } from './listing.ts';
 export type { ListOptions, TreeEntry } from './listing.ts';
 export type { Xattr } from './objects.ts';
 

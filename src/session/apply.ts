@@ -14,6 +14,7 @@ import { readTar, type TarEntry, TarError, type TarItem } from '../oci/tar.ts';
 import { OPAQUE_MARKER, WHITEOUT_PREFIX } from '../oci/whiteouts.ts';
 import { Placement } from './apply-placement.ts';
 import { shown } from './checks.ts';
+import { ConflictError } from './conflict.ts';
 import type { LiveTree } from './live-tree.ts';
 import type { Change } from './session.ts';
 
@@ -33,23 +34,6 @@ export interface ApplyResult {
   unchanged: number;
   /** Paths that both sides have changed, and one side has won. */
   conflicts: ByteString[];
-}
-
-/** Both sides have changed something, and nothing was done. */
-export class ConflictError extends SessionError {
-  override readonly name: string = 'ConflictError';
-  /** As in `Change.path`. */
-  readonly conflicts: ByteString[];
-
-  constructor(conflicts: ByteString[]) {
-    const some = conflicts.slice(0, 5).map(shown).join(', ');
-    const count = conflicts.length === 1 ? '1 path is' : `${conflicts.length} paths are`;
-    super(
-      `${count} changed on both sides, and nothing was done: ${some}${conflicts.length > 5 ? ', ...' : ''}`,
-      'say which side wins: --ours is the session, --theirs the file',
-    );
-    this.conflicts = conflicts;
-  }
 }
 
 /** What the file wants of one path. */

@@ -12,7 +12,6 @@ import { type Config, layerType, ociLayerType, PLATFORM, TYPES } from '../oci/im
 import { type Image, Layout, parseReference } from '../oci/layout.ts';
 import { LayoutWriter, writeWhole } from '../oci/layout-writer.ts';
 import { type TarInput, writeTar } from '../oci/tar.ts';
-import { shown } from './checks.ts';
 import { changedFiles, wholeTree } from './export-entries.ts';
 import type { LiveTree } from './live-tree.ts';
 import type { Change } from './session.ts';
@@ -221,15 +220,4 @@ function configOf(base: Config | undefined, diffId: string, timestamp: number | 
     rootfs: { type: 'layers', diff_ids: [...(base?.rootfs.diff_ids ?? []), diffId] },
     history: [...(base?.history ?? []), { created, created_by: 'ostree-ts export' }],
   };
-}
-
-/** What deserves a word about an export, one line each. */
-export function exportWarnings({ format, deletions, skipped }: ExportResult): string[] {
-  const lines = skipped.map((path) => `${shown(path)} is a socket: left out`);
-  if (format === 'tar' && deletions > 0) {
-    lines.push(
-      `${deletions} removed ${deletions === 1 ? 'path is' : 'paths are'} not in the tar, which cannot say so; oci-layer can`,
-    );
-  }
-  return lines;
 }

@@ -33,7 +33,7 @@ import { listSessions } from './registry.ts';
 import { checkContext } from './selinux.ts';
 import { Session } from './session.ts';
 import { clearLeft, findLeft, type Left, resumed } from './resume.ts';
-import { openStore, type Store } from './store.ts';
+import type { Store } from './store.ts';
 import {
   checkFolder,
   checkMetacopy,
@@ -233,7 +233,7 @@ async function begin(options: UnlockOptions, found: Found): Promise<Launched> {
     upper,
     booted !== undefined || dirs !== undefined,
   );
-  using store = options.repo === undefined ? undefined : openStore(options, options.repo);
+  using store = await findStore(options);
   const places = findPlaces(
     store === undefined ? options.source : [store.path],
     options.mountpoint,
@@ -355,6 +355,13 @@ function lowerOf(options: UnlockOptions, places: Places, store: Store | undefine
     commit: store.checksum,
     links: 'separate',
   };
+}
+
+async function findStore(options: UnlockOptions): Promise<Store | undefined> {
+  if (options.repo === undefined) return undefined;
+  // Not needed by sessions over directories.
+  const { openStore } = await import('./store.ts');
+  return openStore(options, options.repo);
 }
 
 /** What the other sessions of this user may hold, together. */

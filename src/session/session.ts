@@ -1,16 +1,19 @@
-/** A session as its owner sees it: what the library hands out and the command prints. */
+/**
+ * A session as its owner sees it: what the library hands out and the command prints. What not every command needs is
+ * loaded when it is called.
+ */
 import type { ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SessionError } from '../errors.ts';
 import { type ByteString, native } from '../native.ts';
 import type { UnlockedState } from '../ostree/deployment-state.ts';
-import { applyFile, type ApplyOptions, type ApplyResult } from './apply.ts';
+import type { ApplyOptions, ApplyResult } from './apply.ts';
 import { shown } from './checks.ts';
-import { checkCommit, type CommitOptions, type CommitResult, commitSession } from './commit.ts';
+import type { CommitOptions, CommitResult } from './commit.ts';
 import { Control } from './control.ts';
+import type { ExportOptions, ExportResult } from './export.ts';
 import { refuseHotfix, settleAfter } from './deployment-lock.ts';
-import { checkExport, type ExportOptions, type ExportResult, exportTree } from './export.ts';
 import type { Change, ChangeOptions } from '../overlay/change.ts';
 import type { PatchOptions } from './patch.ts';
 import { LiveTree, openRoot } from './live-tree.ts';
@@ -18,7 +21,6 @@ import { lock, type LockResult } from './lock.ts';
 import { isAlive } from './processes.ts';
 import { readRecord, readState, type SessionRecord } from './record.ts';
 import { measure, type SessionStatistics } from './statistics.ts';
-import { SnapshotReader } from './snapshot-reader.ts';
 import { ANSWER_MS, type Health, inspect, logTail } from './status.ts';
 import { discardFolder } from './upper.ts';
 
@@ -187,9 +189,9 @@ export class Session implements AsyncDisposable {
     const pid = readState(this.folder)?.daemon.pid ?? control.greeting.pid;
     this.#flush();
     const isLive = this.#record?.upper !== 'memory';
+    const { SnapshotReader } = await import('../extras.ts');
     await using reader = await SnapshotReader.compare(control, pid, isLive, { paths, renames });
-    // Not needed by those who want no patch.
-    const { patchOf } = await import('./patch.ts');
+    const { patchOf } = await import('../extras.ts');
     return yield* patchOf(reader, options);
   }
 
@@ -285,6 +287,7 @@ export class Session implements AsyncDisposable {
    * @throws SessionError the session cannot be read from here, or changes while it is read; the output cannot be written.
    */
   async export(options: ExportOptions): Promise<ExportResult> {
+    const { checkExport, exportTree } = await import('../extras.ts');
     checkExport(options);
     await using awake = await this.#wake();
     void awake;
@@ -299,6 +302,7 @@ export class Session implements AsyncDisposable {
    * @throws SessionError the file is refused, or cannot be applied; nothing was done.
    */
   async apply(options: ApplyOptions): Promise<ApplyResult> {
+    const { applyFile } = await import('../extras.ts');
     using tree = await this.#openTree();
     return await applyFile(tree, this.diff(), options);
   }
@@ -324,6 +328,7 @@ export class Session implements AsyncDisposable {
     if (record === undefined) {
       throw new SessionError(`the record of session ${this.name} is damaged`);
     }
+    const { checkCommit, commitSession, SnapshotReader } = await import('../extras.ts');
     checkCommit(record, options);
     await using awake = await this.#wake();
     void awake;

@@ -23,7 +23,9 @@ Examples:
     )
     .action(async (ref: string, paths: string[], { repo }: { repo?: string }) => {
       const library = await context.load();
-      const repository = library.openRepository(repo === undefined ? undefined : hostPath(repo));
+      const repository = await library.openRepository(
+        repo === undefined ? undefined : hostPath(repo),
+      );
       try {
         for (const path of paths) {
           for await (const chunk of repository.contents(ref, byteString(path))) {

@@ -43,7 +43,7 @@ Examples:
     )
     .action(async (ref: string, paths: string[], options: Options) => {
       const library = await context.load();
-      const repository = library.openRepository(
+      const repository = await library.openRepository(
         options.repo === undefined ? undefined : hostPath(options.repo),
       );
       const show = (entry: TreeEntry) =>
