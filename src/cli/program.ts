@@ -70,7 +70,7 @@ Examples:
 
 Exit codes: 0 done, 1 refused or failed, 2 called wrongly.`,
     );
-  for (const make of Object.values(COMMANDS)) program.addCommand(make(context));
+  for (const make of makersOf(args)) program.addCommand(make(context));
   for (const command of [program, ...program.commands]) {
     command.helpOption('-h, --help', 'explain this command');
     command.exitOverride();
@@ -87,6 +87,12 @@ Exit codes: 0 done, 1 refused or failed, 2 called wrongly.`,
   } catch (error) {
     return report(error, args, context);
   }
+}
+
+/** To describe them all takes longer than to do what some of them do. */
+function makersOf([first = '']: string[]): ((context: Context) => Command)[] {
+  const isOne = Object.hasOwn(COMMANDS, first) && first !== 'completion';
+  return isOne ? [COMMANDS[first as keyof typeof COMMANDS]] : Object.values(COMMANDS);
 }
 
 /** `run` leaves what is behind `--` alone. */
