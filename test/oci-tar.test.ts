@@ -7,14 +7,9 @@ import { zstdCompressSync } from './helpers/zstd.ts';
 import { gzipSync } from 'node:zlib';
 import { ByteSource } from '../src/oci/bytes.ts';
 import { compress, decompress } from '../src/oci/compression.ts';
-import {
-  readTar,
-  tarEntry,
-  type TarEntry,
-  TarError,
-  type TarInput,
-  writeTar,
-} from '../src/oci/tar.ts';
+import { tarEntry, type TarEntry, TarError } from '../src/oci/tar.ts';
+import { readTar } from '../src/oci/tar-reader.ts';
+import { type TarInput, writeTar } from '../src/oci/tar-writer.ts';
 
 function entry({ kind, path, ...given }: Partial<TarEntry>): TarEntry {
   return tarEntry(kind ?? 'file', path ?? 'x', { mode: 0o644, mtimeSec: 1_000_000_000, ...given });

@@ -9,8 +9,6 @@ import { FormatError, TupleWriter, arrayOf } from '../src/ostree/gvariant.ts';
 import { booleanOf, parseKeyFile } from '../src/ostree/keyfile.ts';
 import {
   archiveHeaderLength,
-  contentHeader,
-  fileXattrs,
   parseArchiveHeader,
   parseCommit,
   parseDirMeta,
@@ -19,6 +17,7 @@ import {
   parseFileXattrs,
   sha256,
 } from '../src/ostree/objects.ts';
+import { contentHeader, fileXattrs } from '../src/ostree/object-bytes.ts';
 import { ObjectError } from '../src/ostree/repo.ts';
 import { remove, scratch } from './helpers/repositories.ts';
 

@@ -9,7 +9,8 @@ import { fileInfo, fileXattrs } from '../src/ostree/content.ts';
 import { contents } from '../src/ostree/data.ts';
 import { stringsVariant } from '../src/ostree/gvariant.ts';
 import { initRepository } from '../src/ostree/init.ts';
-import type { Checksum, TreeDirectory, TreeFile } from '../src/ostree/objects.ts';
+import type { Checksum } from '../src/ostree/objects.ts';
+import type { TreeDirectory, TreeFile } from '../src/ostree/object-bytes.ts';
 import { Repository } from '../src/ostree/repo.ts';
 import { RepositoryWriter } from '../src/ostree/writer.ts';
 import {

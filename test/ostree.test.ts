@@ -16,7 +16,8 @@ import { contents, verifyFile, verifySymlink } from '../src/ostree/data.ts';
 import { fileInfo } from '../src/ostree/content.ts';
 import { formatEntry } from '../src/ostree/entry-line.ts';
 import { findFile, listTree } from '../src/ostree/listing.ts';
-import { fileXattrs, parseFileXattrs, sha256 } from '../src/ostree/objects.ts';
+import { parseFileXattrs, sha256 } from '../src/ostree/objects.ts';
+import { fileXattrs } from '../src/ostree/object-bytes.ts';
 import { resolveRevision } from '../src/ostree/refs.ts';
 import { ObjectError, Repository } from '../src/ostree/repo.ts';
 import {

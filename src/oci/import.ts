@@ -6,7 +6,8 @@ import { isUtf8 } from 'node:buffer';
 import { SessionError } from '../errors.ts';
 import type { ByteString } from '../native.ts';
 import { stringsVariant, stringVariant, type Variant } from '../ostree/gvariant.ts';
-import type { Checksum, TreeDirectory, TreeFile } from '../ostree/objects.ts';
+import type { Checksum } from '../ostree/objects.ts';
+import type { TreeDirectory, TreeFile } from '../ostree/object-bytes.ts';
 import { readBranch } from '../ostree/refs.ts';
 import { checkRef, RepositoryWriter } from '../ostree/writer.ts';
 import type { Bytes } from './bytes.ts';
@@ -15,7 +16,8 @@ import { decompress } from './compression.ts';
 import { type ImageDirectory, type ImageFile, ImageTree } from './flatten.ts';
 import { type Descriptor, ociLayerType } from './image.ts';
 import { type Image, Layout, parseReference } from './layout.ts';
-import { readTar, TarError, type TarItem } from './tar.ts';
+import { TarError } from './tar.ts';
+import { readTar, type TarItem } from './tar-reader.ts';
 
 export interface ImportOptions {
   /** `oci:DIR[:TAG]` or `oci-archive:FILE[:TAG]`. */

@@ -12,7 +12,8 @@ import { Meter } from './bytes.ts';
 import { type Draft, draftFile, draftFolder, finishFolder } from './draft.ts';
 import type { Descriptor } from './image.ts';
 import { existingIndex, withTag } from './layout.ts';
-import { tarEntry, type TarInput, writeTar } from './tar.ts';
+import { tarEntry } from './tar.ts';
+import { type TarInput, writeTar } from './tar-writer.ts';
 
 const LAYOUT = '{"imageLayoutVersion":"1.0.0"}';
 

@@ -11,7 +11,8 @@ import type { Bytes } from './bytes.ts';
 import { ByteSource } from './bytes.ts';
 import type { Config, Descriptor, Index, Manifest } from './image.ts';
 import { asConfig, asIndex, asManifest, isIndexType, isManifestType, PLATFORM } from './image.ts';
-import { readTar, TarError } from './tar.ts';
+import { TarError } from './tar.ts';
+import { readTar } from './tar-reader.ts';
 
 /** Manifests, indexes and configs are small; what is larger is something else. */
 const JSON_MAX = 8 * 1024 * 1024;

@@ -7,15 +7,8 @@ import { SessionError } from '../errors.ts';
 import type { Native } from '../native.ts';
 import type { FreeSpace } from './free-space.ts';
 import { unwritable } from './lock.ts';
-import {
-  HEADER_PREFIX,
-  contentHeader,
-  encodeArchiveHeader,
-  encodeMeta,
-  type Checksum,
-  type ContentHeader,
-  type Meta,
-} from './objects.ts';
+import { HEADER_PREFIX, type Checksum, type ContentHeader, type Meta } from './objects.ts';
+import { contentHeader, encodeArchiveHeader, encodeMeta } from './object-bytes.ts';
 import type { Mode } from './repo.ts';
 import { objectName, type Staging } from './staging.ts';
 

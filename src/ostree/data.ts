@@ -6,7 +6,8 @@
 import { fileInfo, fileXattrs, openData, type FileData } from './content.ts';
 import { FormatError } from './gvariant.ts';
 import { ContentCheck, chunksOf, dataOf, inflateAtOnce, type Expected } from './inflate.ts';
-import { contentHeader, type Checksum } from './objects.ts';
+import { type Checksum } from './objects.ts';
+import { contentHeader } from './object-bytes.ts';
 import { ObjectError, type Repository } from './repo.ts';
 
 const S_IFMT = 0o170000;

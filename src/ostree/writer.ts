@@ -12,18 +12,14 @@ import { FreeSpace } from './free-space.ts';
 import { FormatError } from './gvariant.ts';
 import { booleanOf, type KeyFile } from './keyfile.ts';
 import { lockShared, unwritable, type WaitOptions } from './lock.ts';
+import { sha256, type Checksum, type Commit, type ContentHeader, type Meta } from './objects.ts';
 import {
   encodeCommit,
   encodeDirTree,
   encodeMeta,
-  sha256,
-  type Checksum,
-  type Commit,
-  type ContentHeader,
-  type Meta,
   type TreeDirectory,
   type TreeFile,
-} from './objects.ts';
+} from './object-bytes.ts';
 import { isRefName } from './refs.ts';
 import { readConfig, Repository, shown } from './repo.ts';
 import { objectName, Staging } from './staging.ts';

@@ -6,7 +6,8 @@
  */
 import { SessionError } from '../errors.ts';
 import type { ByteString } from '../native.ts';
-import { tarEntry, type TarInput } from '../oci/tar.ts';
+import { tarEntry } from '../oci/tar.ts';
+import { type TarInput } from '../oci/tar-writer.ts';
 import { OPAQUE_MARKER, WHITEOUT_PREFIX } from '../oci/whiteouts.ts';
 import { shown } from './checks.ts';
 import type { Tally } from './export.ts';

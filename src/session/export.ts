@@ -11,7 +11,7 @@ import { compress, type Compression } from '../oci/compression.ts';
 import { type Config, layerType, ociLayerType, PLATFORM, TYPES } from '../oci/image.ts';
 import { type Image, Layout, parseReference } from '../oci/layout.ts';
 import { LayoutWriter, writeWhole } from '../oci/layout-writer.ts';
-import { type TarInput, writeTar } from '../oci/tar.ts';
+import { type TarInput, writeTar } from '../oci/tar-writer.ts';
 import { changedFiles, wholeTree } from './export-entries.ts';
 import type { LiveTree } from './live-tree.ts';
 import type { Change } from './session.ts';

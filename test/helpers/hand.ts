@@ -50,11 +50,6 @@ export function dataWord(bytes: string): string {
   return `=${word(bytes)}`;
 }
 
-/** The byte string that stands for text: its UTF-8. */
-export function utf8(text: string): string {
-  return Buffer.from(text, 'utf8').toString('latin1');
-}
-
 interface Waiting {
   line: string;
   tree: boolean;

@@ -19,7 +19,8 @@ import {
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { native } from '../../src/native.ts';
-import { fileXattrs, type Xattr } from '../../src/ostree/objects.ts';
+import { type Xattr } from '../../src/ostree/objects.ts';
+import { fileXattrs } from '../../src/ostree/object-bytes.ts';
 
 const AT_FDCWD = -100;
 

@@ -5,7 +5,8 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { join } from 'node:path';
 import { importImage, unlock } from '../../src/index.ts';
 import { compress } from '../../src/oci/compression.ts';
-import { type TarEntry, tarEntry, writeTar } from '../../src/oci/tar.ts';
+import { type TarEntry, tarEntry } from '../../src/oci/tar.ts';
+import { writeTar } from '../../src/oci/tar-writer.ts';
 import { compareTrees } from '../helpers/compare.ts';
 import { Hand } from '../helpers/hand.ts';
 import { must, unpack } from '../helpers/oci.ts';
