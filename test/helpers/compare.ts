@@ -32,8 +32,8 @@ export async function compareTrees(
 export function compareListings(left: string, right: string, limit: number = 50): string[] {
   if (left === right) return left.includes(' type=') ? [] : [`not a tree: ${left}`];
   const differences: string[] = [];
-  const a = parse(left);
-  const b = parse(right);
+  const a = parseListing(left);
+  const b = parseListing(right);
   for (const [path, entry] of a) {
     const other = b.get(path);
     if (!other) {
@@ -51,7 +51,8 @@ export function compareListings(left: string, right: string, limit: number = 50)
   return [...differences.slice(0, limit), `and ${differences.length - limit} more`];
 }
 
-function parse(listing: string): Map<string, Map<string, string>> {
+/** Fields by path, of an answer of the hand's `tree`. */
+export function parseListing(listing: string): Map<string, Map<string, string>> {
   const entries = new Map<string, Map<string, string>>();
   for (const line of listing.split('\n')) {
     const [path = '', ...words] = line.split(' ');

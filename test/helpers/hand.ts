@@ -21,16 +21,21 @@ export function cacheFolder(): string {
 
 /** Compiles the hand, once for each version of its source. @returns its path. */
 export function handProgram(): string {
+  return compiled('sys', SOURCES);
+}
+
+/** Compiles a program of the tests, once for each version of its sources. @returns its path. */
+export function compiled(program: string, sources: readonly string[]): string {
   const folder = fileURLToPath(new URL('../../../test/helpers/', import.meta.url));
   const hash = createHash('sha256');
-  for (const name of SOURCES) hash.update(readFileSync(join(folder, name)));
-  const program = join(cacheFolder(), `sys-${process.arch}-${hash.digest('hex').slice(0, 16)}`);
-  if (existsSync(program)) return program;
-  const draft = `${program}.${process.pid}`;
-  const units = SOURCES.filter((name) => name.endsWith('.c')).map((name) => join(folder, name));
+  for (const name of sources) hash.update(readFileSync(join(folder, name)));
+  const path = join(cacheFolder(), `${program}-${process.arch}-${hash.digest('hex').slice(0, 16)}`);
+  if (existsSync(path)) return path;
+  const draft = `${path}.${process.pid}`;
+  const units = sources.filter((name) => name.endsWith('.c')).map((name) => join(folder, name));
   execFileSync('gcc', ['-std=gnu17', '-O2', '-Wall', '-Wextra', '-Wshadow', '-o', draft, ...units]);
-  renameSync(draft, program);
-  return program;
+  renameSync(draft, path);
+  return path;
 }
 
 /** A byte string as one word of a line. */

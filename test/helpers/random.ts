@@ -419,5 +419,22 @@ export function randomScript(random: Random, tree: Tree, count: number, every: n
   return [...lines, ...SNAPSHOT];
 }
 
+/** What uppers in overlayfs format refuse: it would be taken for a whiteout. */
+const WHITEOUTS = /RENAME_WHITEOUT|S_IFCHR\|0600 0 0$/;
+/** All attributes of a file together have 4 KiB on ext4. */
+const XATTR_MAX = 300;
+
+/** What of a script an upper in overlayfs format can do; on disk, where a file's attributes have less room. */
+export function keepable(script: readonly string[], isOnDisk: boolean): string[] {
+  const lines = script.filter((line) => !WHITEOUTS.test(line));
+  if (!isOnDisk) return lines;
+  return lines.map((line) =>
+    line.replace(
+      /^(setxattr .* #\d+:)(\d+)/,
+      (_, words: string, length: string) => `${words}${Number(length) % XATTR_MAX}`,
+    ),
+  );
+}
+
 /** Tells the tree, as root. `SINCE` is put in by whoever runs the script. */
 export const SNAPSHOT: readonly string[] = ['as 0 0', 'tree . SINCE'];

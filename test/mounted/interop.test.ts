@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { unlock } from '../../src/index.ts';
 import { compareListings } from '../helpers/compare.ts';
 import { Hand } from '../helpers/hand.ts';
-import { Random, randomScript, randomTree } from '../helpers/random.ts';
+import { keepable, Random, randomScript, randomTree } from '../helpers/random.ts';
 import { PLANTED, plantScript, type Tree } from '../helpers/trees.ts';
 
 const SCALE =
@@ -21,8 +21,6 @@ const SCALE =
 const ROUNDS = 10 * SCALE;
 const FIRST_SEED = 7001;
 const LINES = 400;
-/** What neither allows: whiteouts made by programs. */
-const WHITEOUTS = /RENAME_WHITEOUT|S_IFCHR\|0600 0 0$/;
 
 interface Place {
   lower: string;
@@ -53,8 +51,8 @@ async function prepare(t: ExecutionContext, seed: number): Promise<Place> {
   );
   await using hand = new Hand({ cwd: root });
   await hand.must([...plantScript(tree, 'lower'), `utimens lower ${PLANTED} ${PLANTED}`]);
-  const script = randomScript(new Random(seed), tree, LINES, LINES).filter(
-    (line) => !WHITEOUTS.test(line) && !line.startsWith('tree '),
+  const script = keepable(randomScript(new Random(seed), tree, LINES, LINES), false).filter(
+    (line) => !line.startsWith('tree '),
   );
   return { lower, changes, mountpoint, script };
 }

@@ -14,7 +14,7 @@ import { join } from 'node:path';
 import { Hand } from '../helpers/hand.ts';
 import { mounted, UPPER } from '../helpers/mounted.ts';
 import { type Difference, race, shrink } from '../helpers/race.ts';
-import { Random, randomScript, randomTree } from '../helpers/random.ts';
+import { keepable, Random, randomScript, randomTree } from '../helpers/random.ts';
 import { PLANTED, plantScript, type Tree } from '../helpers/trees.ts';
 
 const SCALE =
@@ -89,9 +89,8 @@ test.serial(
     let lines = 0;
     for (const [index, tree] of trees.entries()) {
       const seed = FIRST_SEED + index;
-      const script = randomScript(new Random(seed), tree, LINES_PER_SEED, SNAPSHOT_EVERY).filter(
-        (line) => UPPER === 'memory' || !WHITEOUTS.test(line),
-      );
+      const whole = randomScript(new Random(seed), tree, LINES_PER_SEED, SNAPSHOT_EVERY);
+      const script = UPPER === 'memory' ? whole : keepable(whole, UPPER === 'disk');
       const folders = [
         join(session.mountpoint, String(index)),
         join(model, String(index)),
