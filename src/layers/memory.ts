@@ -90,8 +90,12 @@ export class MemoryUpper implements UpperLayer<MemoryNode> {
     // Whoever asks keeps it as long as this layer lives.
   }
 
-  dropLink(): void {
-    // As above.
+  linksLeft(): undefined {
+    return undefined;
+  }
+
+  foretell(): void {
+    // Nobody attaches this layer again.
   }
 
   require(bytes: number): void {

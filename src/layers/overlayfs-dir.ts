@@ -5,7 +5,6 @@
  * looks after a crash finds the old or the new. Names, links and numbers are kept here; all else is the host's.
  */
 import { check, FsError } from '../errors.ts';
-import { STAT } from '../native.ts';
 import type { ByteString, Native } from '../native.ts';
 import { segmentsDiffer } from './bytes.ts';
 import { Attr, S_IFLNK, S_IFREG } from './layer.ts';
@@ -14,6 +13,7 @@ import { Names } from './names.ts';
 import { Contents } from './overlayfs-contents.ts';
 import { realise } from './overlayfs-copyup.ts';
 import { fillAttr, Host } from './overlayfs-host.ts';
+import { Links } from './overlayfs-links.ts';
 import { Marks } from './overlayfs-marks.ts';
 import { HostNode } from './overlayfs-node.ts';
 import { Publisher } from './overlayfs-publish.ts';
@@ -50,7 +50,7 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
   readonly #publisher: Publisher;
   readonly #root: HostNode;
   readonly #rootFd: number;
-  readonly #links: HostNode;
+  readonly #links: Links;
   readonly #isDurable: boolean;
   readonly #contents: Contents;
   readonly #metacopy: boolean;
@@ -75,11 +75,11 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
     this.#publish = store.publish;
     this.#root = store.root;
     this.#rootFd = store.fds.get(store.root) ?? -1;
-    this.#links = store.links;
     this.#host = new Host(native, store.fds, store.work, !isUsers);
     this.#marks = new Marks(this.#host, prefix);
     this.#tree = new HostTree(this.#host, this.#marks, this.#root);
     this.#publisher = new Publisher(this.#host, this.#marks, this.#tree, store.work);
+    this.#links = new Links(this.#host, this.#marks, this.#tree, store.links, store.root);
     this.#contents = new Contents(this.#host, this.#marks, this.#tree, options.isDurable);
   }
 
@@ -104,32 +104,20 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
     this.setAttr(this.#root, wanted);
   }
 
-  *links(): Generator<readonly [number, HostNode]> {
-    for (const name of this.#host.list(this.#links).names) {
-      const node = this.#tree.link(this.#links, name);
-      if (node.nlink > 0 && Number.isSafeInteger(node.link)) yield [node.link, node];
-      else this.dropLink(0, node);
-    }
+  links(): (readonly [number, HostNode])[] {
+    return this.#links.read();
+  }
+
+  linksLeft(number: number): number | undefined {
+    return this.#links.left(number);
   }
 
   keepLink(number: number, node: HostNode): void {
     node.link = number;
-    if (node.planned === undefined) this.#keepLink(node);
   }
 
-  #keepLink(node: HostNode): void {
-    const name = String(node.link);
-    const fd = this.#host.directory(this.#links);
-    this.#host.discard(fd, name, false);
-    this.#publisher.name(node, this.#links, name);
-    this.#noteLinks(node);
-  }
-
-  dropLink(_number: number, node: HostNode): void {
-    const name = String(node.link);
-    if (node.planned !== undefined) return;
-    this.#host.discard(this.#host.directory(this.#links), name, false);
-    node.displace(this.#links, name);
+  foretell(node: HostNode, nlink: number, dir: HostNode, name: Name): void {
+    if (node.link !== 0) this.#links.foretell(node, nlink, dir, name);
   }
 
   require(): void {
@@ -152,6 +140,7 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
   }
 
   free(node: HostNode): void {
+    if (node.link !== 0) this.#links.drop(node);
     this.#host.destroy(node);
   }
 
@@ -174,8 +163,12 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
   adopt(dir: HostNode, name: Name, node: HostNode): void {
     const path = this.#metacopy ? `${this.#tree.lowerPath(dir)}/${name}` : undefined;
     this.#realise(node, path);
-    this.#publisher.adopt(dir, name, node);
-    if (node.link !== 0) this.#noteLinks(node);
+    this.foretell(node, node.nlink, dir, name);
+    try {
+      this.#publisher.adopt(dir, name, node);
+    } finally {
+      if (node.link !== 0) this.#links.note(node);
+    }
   }
 
   put(dir: HostNode, name: Name, node: HostNode, covers: boolean): void {
@@ -191,10 +184,12 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
     covers: boolean,
     replaces: boolean,
   ): void {
+    this.#links.retry();
     this.#publisher.move(dir, name, toDir, toName, covers, replaces);
   }
 
   exchange(dirA: HostNode, nameA: Name, dirB: HostNode, nameB: Name): void {
+    this.#links.retry();
     this.#publisher.exchange(dirA, nameA, dirB, nameB);
   }
 
@@ -266,18 +261,7 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
 
   setNlink(node: HostNode, nlink: number): void {
     node.nlink = nlink;
-    if (node.link !== 0 && nlink > 0) this.#noteLinks(node);
-  }
-
-  /** Notes the links that programs see, which are not those on the host. */
-  #noteLinks(node: HostNode): void {
-    if (node.planned !== undefined) return;
-    const onHost = this.#host.stat(node)[STAT.NLINK] ?? 0;
-    try {
-      this.#marks.setExtraLinks(node, node.nlink - onHost);
-    } catch {
-      // In a full layer a removal must still work; the number is wrong after a crash then, and nothing else.
-    }
+    if (node.link !== 0) this.#links.note(node);
   }
 
   modified(node: HostNode): void {
@@ -418,7 +402,15 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
     if (node.planned === undefined) return;
     if (node.isDirectory && node.nlink === 0) throw new FsError('ENOENT');
     const isDurable = this.#isDurable;
+    const { planned } = node;
     this.#contents.bytesCopied += realise(this.#host, this.#marks, node, { isDurable, path });
-    if (node.link !== 0) this.#keepLink(node);
+    if (node.link === 0) return;
+    try {
+      this.#links.keep(node);
+    } catch (error) {
+      this.#host.destroy(node);
+      node.plan(planned);
+      throw error;
+    }
   }
 }

@@ -198,6 +198,12 @@ export class Host {
     this.native.unlinkat(fd, name, AT_REMOVEDIR);
   }
 
+  /** How many names a node has in the work directory, where nothing stays. */
+  countAside(node: HostNode): number {
+    const others = node.others?.filter(({ dir }) => dir === this.#work).length ?? 0;
+    return others + (node.dir === this.#work ? 1 : 0);
+  }
+
   rename(dir: HostNode, name: Name, toDir: HostNode, toName: Name, flags: number): void {
     const [from, to] = [this.directory(dir), this.directory(toDir)];
     const moved = this.#makeMovable(from, name);

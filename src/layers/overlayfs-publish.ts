@@ -112,8 +112,9 @@ export class Publisher {
     node.displace(dir, name);
     if (node.isDirectory) this.#bury(node, aside, this.#attr);
     // It may be in use: it goes when it is forgotten.
-    else if (isLast) node.place(this.#work, aside);
-    else this.#host.discard(this.#host.directory(this.#work), aside, false);
+    else if (isLast || this.#host.native.unlinkat(this.#host.directory(this.#work), aside, 0) < 0) {
+      node.place(this.#work, aside);
+    }
   }
 
   /** A directory that was removed: whoever is in it sees its attributes and no names. */

@@ -3,7 +3,7 @@
  *
  *   upper/                   what the session has changed, in overlayfs format
  *   work/work/               what is being made, or has lost its name; emptied at each start
- *   work/ostree-ts/links/    a link to each file that stands for a lower file with several links, named by its number
+ *   work/ostree-ts/links/    what is known of lower files with several links, by number: see overlayfs-links.ts
  *
  * Upper and work directory may also be given each, as to kernel overlayfs; they are then the caller's, and there already.
  */

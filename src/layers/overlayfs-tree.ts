@@ -113,12 +113,9 @@ export class HostTree {
   /** The node of a file in the folder of links, read at the start. */
   link(dir: HostNode, name: Name): HostNode {
     check(this.#host.native.statx(this.#host.directory(dir), name, 0, this.#batch));
-    const node = new HostNode(
-      this.#nextIno++,
-      this.#batch[STAT.MODE] ?? 0,
-      this.#batch[STAT.NLINK] ?? 1,
-      false,
-    );
+    const mode = this.#batch[STAT.MODE] ?? 0;
+    const isRegular = (mode & S_IFMT) === S_IFREG;
+    const node = new HostNode(this.#nextIno++, mode, this.#batch[STAT.NLINK] ?? 1, isRegular);
     this.#linked.set(hostNumber(this.#batch, 0), node);
     node.place(dir, name);
     node.nlink += this.#marks.extraLinks(node) ?? -1;
@@ -192,6 +189,6 @@ export class HostTree {
 }
 
 /** A file's number on its filesystem. Two numbers beyond 2^53 may meet; a filesystem that has such is not known. */
-function hostNumber(stat: Float64Array, at: number): number {
+export function hostNumber(stat: Float64Array, at: number): number {
   return (stat[at + STAT.INO_HIGH] ?? 0) * 2 ** 32 + (stat[at + STAT.INO_LOW] ?? 0);
 }

@@ -72,8 +72,15 @@ export interface UpperLayer<Node extends object> {
 
   // Lower files with several links: what stands for each, by its number, so that every name leads there.
   links(): Iterable<readonly [number: number, node: Node]>;
+  /** How many names are left of one that nothing stands for, where the lowers' number is no longer true. */
+  linksLeft(number: number): number | undefined;
+  /** Before the node has a name. */
   keepLink(number: number, node: Node): void;
-  dropLink(number: number, node: Node): void;
+  /**
+   * A name of a node is about to come or go. `setNlink` follows, whatever became of it; whoever attaches this upper after an end
+   * in between finds the links that go with the name as it is then.
+   */
+  foretell(node: Node, nlink: number, dir: Node, name: Name): void;
 
   /** Refuses now what could not be charged later. @throws FsError ENOSPC. */
   require(bytes: number): void;

@@ -218,9 +218,10 @@ export class Overlay<Node extends object = object> implements Filesystem {
     const covers = checkFree(this.#tree, dir, newName);
     const dirNode = this.#tree.copyUp(dir);
     const node = this.#tree.copyUp(inode);
-    this.#tree.upper.put(dirNode, newName, node, covers, false);
-    this.#tree.upper.setNlink(node, this.#tree.upper.nlink(node) + 1);
-    this.#tree.upper.touched(node);
+    const { upper } = this.#tree;
+    this.#tree.relink(node, upper.nlink(node) + 1, dirNode, newName, () =>
+      upper.put(dirNode, newName, node, covers, false),
+    );
     this.#tree.touchDirectory(dirNode, 0);
     if (inode.parent === undefined) this.#tree.table.place(inode, dir, newName);
     this.#hand(inode, entry);
@@ -421,8 +422,7 @@ export class Overlay<Node extends object = object> implements Filesystem {
     const covers = this.#tree.covers(dir, name, true);
     const dirNode = this.#tree.copyUp(dir, true);
     const node = this.#tree.raise(inode, true);
-    upper.remove(dirNode, name, covers);
-    this.#tree.unlinked(node, isDirectory);
+    this.#tree.unlink(node, isDirectory, dirNode, name, () => upper.remove(dirNode, name, covers));
     this.#tree.touchDirectory(dirNode, isDirectory ? -1 : 0);
     if (inode.parent === dir && inode.name === name) this.#tree.table.displace(inode);
     this.#tree.table.settle(inode);

@@ -93,10 +93,12 @@ function move<Node extends object>(
   const movedNode = tree.copyUpAt(from.dir, from.name, moved);
   const targetNode = target === undefined ? undefined : tree.raise(target, true);
   const toCovers = tree.covers(to.dir, to.name, target !== undefined);
-  upper.move(fromNode, from.name, toNode, to.name, toCovers, target !== undefined);
-  if (target !== undefined && targetNode !== undefined) {
+  const act = () =>
+    upper.move(fromNode, from.name, toNode, to.name, toCovers, target !== undefined);
+  if (target === undefined || targetNode === undefined) act();
+  else {
     const isDirectory = target.type === S_IFDIR;
-    tree.unlinked(targetNode, isDirectory);
+    tree.unlink(targetNode, isDirectory, toNode, to.name, act);
     if (isDirectory) tree.touchDirectory(toNode, -1);
     if (isAt(target, to)) tree.table.displace(target);
   }

@@ -24,6 +24,8 @@ export class Tree<Node extends object> {
   readonly hasAcl: boolean;
   /** Upper nodes of lower files with several links, by their number: every name of the file leads here. */
   readonly #links: Map<number, Node> = new Map();
+  /** And back. */
+  readonly #numbers: WeakMap<Node, number> = new WeakMap();
   readonly #entries: LRUCache<Inode<Node>, Entries> = new LRUCache({
     maxSize: CACHED_NAMES_MAX,
     sizeCalculation: ({ names }) => names.length + 16,
@@ -40,7 +42,7 @@ export class Tree<Node extends object> {
     const root = upper.attach(this.stack);
     const refs = root === undefined ? this.stack.roots : upper.origin(root);
     this.root = this.table.add(S_IFDIR, refs, root, undefined, '', 0);
-    for (const [number, node] of upper.links()) this.#links.set(number, node);
+    for (const [number, node] of upper.links()) this.#keep(number, node);
   }
 
   /** The inode of a handle. @throws FsError ESTALE. */
@@ -117,13 +119,29 @@ export class Tree<Node extends object> {
     }
     if (attr.nlink <= 1) return this.table.add(type, lowers, undefined, parent, name, 0);
     const linkIno = attr.ino;
-    const raised = this.#links.get(linkIno);
+    const raised = this.#links.get(linkIno) ?? this.#lessened(linkIno, lowers, attr);
     if (raised === undefined) {
       return (
         this.table.ofLink(linkIno) ?? this.table.add(type, lowers, undefined, parent, name, linkIno)
       );
     }
     return this.#upperInode(parent, name, raised, attr);
+  }
+
+  /** What stands for a lower file that a session before this one has taken names from, and changed nothing else of. */
+  #lessened(linkIno: number, lowers: readonly LowerRef[], attr: Attr): Node | undefined {
+    const left = this.upper.linksLeft(linkIno);
+    if (left === undefined) return undefined;
+    attr.nlink = left;
+    const node = this.upper.make(attr, lowers, undefined, true);
+    this.upper.keepLink(linkIno, node);
+    this.#keep(linkIno, node);
+    return node;
+  }
+
+  #keep(number: number, node: Node): void {
+    this.#links.set(number, node);
+    this.#numbers.set(node, number);
   }
 
   #upperInode(parent: Inode<Node>, name: Name, node: Node, attr: Attr): Inode<Node> {
@@ -198,14 +216,14 @@ export class Tree<Node extends object> {
 
   #make(inode: Inode<Node>, mayOverdraw: boolean): Node {
     this.attr(inode, this.#attr);
-    return this.upper.make(this.#attr, inode.lowers, undefined, mayOverdraw);
+    const node = this.upper.make(this.#attr, inode.lowers, undefined, mayOverdraw);
+    if (inode.linkIno !== undefined) this.upper.keepLink(inode.linkIno, node);
+    return node;
   }
 
   #raised(inode: Inode<Node>, node: Node): void {
     this.table.raise(inode, node);
-    if (inode.linkIno === undefined) return;
-    this.#links.set(inode.linkIno, node);
-    this.upper.keepLink(inode.linkIno, node);
+    if (inode.linkIno !== undefined) this.#keep(inode.linkIno, node);
   }
 
   /** Changes attributes of an upper node; `change` sees the old ones, with the time now in ctime. */
@@ -228,9 +246,21 @@ export class Tree<Node extends object> {
     if (nlink > 1) this.upper.setNlink(node, nlink + subdirectories);
   }
 
-  /** A name of a node has gone: its links and its times. */
-  unlinked(node: Node, isDirectory: boolean): void {
-    this.upper.setNlink(node, isDirectory ? 0 : this.upper.nlink(node) - 1);
+  /** Takes a name of a node away by `act`: its links and its times. */
+  unlink(node: Node, isDirectory: boolean, dir: Node, name: Name, act: () => void): void {
+    this.relink(node, isDirectory ? 0 : this.upper.nlink(node) - 1, dir, name, act);
+  }
+
+  /** Gives or takes a name of a node by `act`: its links, as one step with it, and its times. */
+  relink(node: Node, nlink: number, dir: Node, name: Name, act: () => void): void {
+    this.upper.foretell(node, nlink, dir, name);
+    try {
+      act();
+    } catch (error) {
+      this.upper.setNlink(node, this.upper.nlink(node));
+      throw error;
+    }
+    this.upper.setNlink(node, nlink);
     this.upper.touched(node);
   }
 
@@ -243,10 +273,8 @@ export class Tree<Node extends object> {
   #dropped(inode: Inode<Node>): void {
     if (inode.type === S_IFDIR) this.#entries.delete(inode);
     if (inode.upper === undefined || this.upper.nlink(inode.upper) > 0) return;
-    if (inode.linkIno !== undefined) {
-      this.#links.delete(inode.linkIno);
-      this.upper.dropLink(inode.linkIno, inode.upper);
-    }
+    const number = this.#numbers.get(inode.upper);
+    if (number !== undefined) this.#links.delete(number);
     this.upper.free(inode.upper);
   }
 

@@ -157,9 +157,16 @@ class Undo<Node extends object> {
   }
 
   #unlink(dir: Inode<Node>, name: Name, inode: Inode<Node>, covers: boolean): void {
+    const { upper } = this.#tree;
     const node = this.#tree.raise(inode, true);
-    if (dir.upper !== undefined) this.#tree.upper.remove(dir.upper, name, covers);
-    this.#tree.unlinked(node, inode.type === S_IFDIR);
+    const parent = dir.upper;
+    const isDirectory = inode.type === S_IFDIR;
+    if (parent === undefined) {
+      upper.setNlink(node, isDirectory ? 0 : upper.nlink(node) - 1);
+      upper.touched(node);
+    } else {
+      this.#tree.unlink(node, isDirectory, parent, name, () => upper.remove(parent, name, covers));
+    }
     this.#displace(dir, name, inode);
   }
 

@@ -19,7 +19,7 @@ import {
 import { FaultyHost } from '../helpers/faults.ts';
 import { Hand } from '../helpers/hand.ts';
 import { InProcess } from '../helpers/in-process.ts';
-import { dir, file, plantScript, symlink, type Tree } from '../helpers/trees.ts';
+import { dir, file, link, plantScript, symlink, type Tree } from '../helpers/trees.ts';
 
 const [EIO, ENOSPC] = [5, 28];
 /** Thrown where the process is to end. */
@@ -35,6 +35,16 @@ const LOWER: Tree = {
   'e/x': file('x'),
   empty: dir(),
   l: symlink('d/a'),
+  // One file; the next has a copy in the upper already, the last has lost a name.
+  n1: file('n'.repeat(3000)),
+  'd/n2': link('n1'),
+  'e/n3': link('n1'),
+  m1: file('m'),
+  'e/m2': link('m1'),
+  m3: link('m1'),
+  p1: file('p'),
+  p2: link('p1'),
+  p3: link('p1'),
 };
 
 /** What is done before, so that there are whiteouts and files of the upper's own, and what is tried. */
@@ -62,6 +72,19 @@ const CHANGES: Record<string, (tree: InProcess) => void> = {
   'rename of a lower directory': (tree) => tree.rename('', 'd', 'e', 'moved'),
   'rename of a directory over a whiteout': (tree) => tree.rename('', 'd', 'e', 'gone'),
   'rename of a directory over one of whiteouts': (tree) => tree.rename('', 'd', '', 'bare'),
+  'write to one of several names': (tree) => tree.write(tree.ino('d/n2'), 1, 'new'),
+  'removal of one of several names': (tree) => tree.overlay.unlink(tree.ino('d'), 'n2'),
+  'removal of a name of a copy': (tree) => tree.overlay.unlink(1, 'm1'),
+  'removal of a lower name of a copy': (tree) => tree.overlay.unlink(tree.ino('e'), 'm2'),
+  'removal of one more of several names': (tree) => tree.overlay.unlink(1, 'p2'),
+  'write to what has lost a name': (tree) => tree.write(tree.ino('p3'), 1, 'new'),
+  'one more link of several': (tree) => tree.link('n1', 'd', 'n4'),
+  'one more link of a copy': (tree) => tree.link('m3', 'd', 'm4'),
+  'one more link of what has lost a name': (tree) => tree.link('p3', 'd', 'p4'),
+  'rename over one of several names': (tree) => tree.rename('own', 'f', 'd', 'n2'),
+  'rename over a name of a copy': (tree) => tree.rename('own', 'f', '', 'm1'),
+  'rename of one of several names': (tree) => tree.rename('d', 'n2', 'e', 'moved'),
+  'rename of a lower name of a copy': (tree) => tree.rename('e', 'm2', 'd', 'moved'),
   'exchange of a file and a directory': (tree) => tree.rename('d', 'a', '', 'e', RENAME_EXCHANGE),
 };
 
@@ -70,6 +93,8 @@ function prepareUpper(tree: InProcess): void {
   tree.write(tree.create('own', 'f'), 0, 'own');
   tree.overlay.unlink(tree.ino('e'), 'gone');
   tree.overlay.unlink(tree.ino('bare'), 'w');
+  tree.write(tree.ino('m1'), 0, 'M');
+  tree.overlay.unlink(1, 'p1');
 }
 
 interface Place {
@@ -228,8 +253,8 @@ function endAt(
 ): boolean {
   const host = new FaultyHost();
   const changes = here.fresh();
-  // Not closed: it has ended.
-  const session = new InProcess(here.lower, changes, host.native, options);
+  // Closing changes nothing: it has ended before.
+  using session = new InProcess(here.lower, changes, host.native, options);
   const before = session.list();
   host.end(at, END);
   const change = CHANGES[what] ?? (() => {});
