@@ -215,7 +215,10 @@ static void walk_directory(int fd, size_t length) {
     if (length) walk.path[length] = '/';
     strcpy(walk.path + length + (length > 0), entries[i].name);
     struct stat s;
-    if (i > 0 && strcmp(entries[i - 1].name, entries[i].name) == 0) say("%s listed-twice=%llu,%llu\n", walk.path, (unsigned long long)entries[i - 1].ino, (unsigned long long)entries[i].ino);
+    if (i > 0 && strcmp(entries[i - 1].name, entries[i].name) == 0) {
+      say_escaped(walk.path, strlen(walk.path));
+      say(" listed-twice=%llu,%llu\n", (unsigned long long)entries[i - 1].ino, (unsigned long long)entries[i].ino);
+    }
     if (fstatat(dirfd(dir), entries[i].name, &s, AT_SYMLINK_NOFOLLOW)) {
       say_escaped(walk.path, strlen(walk.path));
       say(" stat=%s\n", strerrorname_np(errno));
@@ -227,8 +230,8 @@ static void walk_directory(int fd, size_t length) {
       }
     }
     walk.path[length] = 0;
-    free(entries[i].name);
   }
+  for (size_t i = 0; i < count; i++) free(entries[i].name);
   free(entries);
   closedir(dir);
 }

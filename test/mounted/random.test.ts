@@ -108,6 +108,7 @@ test.serial(
     );
     for (const [operation, count] of [...histogram].sort(([a], [b]) => a.localeCompare(b)))
       t.log(`${String(count).padStart(7)} ${operation}`);
+    if (ONLY !== undefined) return;
     for (const operation of MUST_OCCUR.filter(
       (name) => UPPER === 'memory' || !WHITEOUTS.test(name),
     ))
