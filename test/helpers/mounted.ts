@@ -2,7 +2,7 @@
  * A session for a test: unlocked by the library, served by its own daemon, ended whatever happens, and checked to have
  * left nothing: no mount, no process, no file, and a lower that is what it was.
  */
-import { spawnSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { chmod, mkdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -56,8 +56,8 @@ export async function mounted({
     await plant(hand, lower, 'lower');
   }
   const before = unchecked ? undefined : await listTree(source);
-  const upper = await upperOf(folder, kind);
-  const session = await unlock({ source: [source], mountpoint, ...upper, ...options });
+  const upper = await upperOf(folder, kind, options ?? {});
+  const session = await unlock({ source: [source], mountpoint, ...upper });
   const hands: Hand[] = [];
   return {
     session,
@@ -74,7 +74,9 @@ export async function mounted({
       try {
         await end(session, mountpoint);
       } finally {
-        spawnSync('umount', ['-l', mountpoint], { stdio: 'ignore' });
+        for (const point of [mountpoint, join(folder, 'disk')]) {
+          spawnSync('umount', ['-l', point], { stdio: 'ignore' });
+        }
       }
       if (before !== undefined) {
         const changed =
@@ -91,11 +93,26 @@ export async function mounted({
 /** Which upper the suites run on: `memory`, `tmpfs`, or `disk`, a directory beside the lower. */
 export const UPPER: string = process.env['OSTREE_TS_TEST_UPPER'] ?? 'memory';
 
-async function upperOf(folder: string, kind: string): Promise<Pick<UnlockOptions, 'upper'>> {
-  if (kind === 'tmpfs') return { upper: 'tmpfs' };
-  if (kind !== 'disk') return {};
-  await mkdir(join(folder, 'changes'));
-  return { upper: join(folder, 'changes') };
+/** Options with those that give a session this kind of upper. A size on disk is that of a file system of its own. */
+async function upperOf(
+  folder: string,
+  kind: string,
+  options: NonNullable<MountedOptions['options']>,
+): Promise<NonNullable<MountedOptions['options']>> {
+  if (kind === 'tmpfs') return { upper: 'tmpfs', ...options };
+  if (kind !== 'disk') return options;
+  const { size, ...others } = options;
+  const disk = join(folder, 'disk');
+  await mkdir(disk);
+  if (size !== undefined) {
+    const image = join(folder, 'image');
+    execFileSync('truncate', ['-s', size, image]);
+    execFileSync('mkfs.ext4', ['-q', '-m', '0', '-O', '^has_journal', '-N', '512', image]);
+    execFileSync('mount', ['-o', 'loop', image, disk]);
+  }
+  const upper = join(disk, 'changes');
+  await mkdir(upper);
+  return { upper, ...others };
 }
 
 /** Locks a session, and throws when it leaves anything or its daemon says that it met a bug. */
