@@ -58,6 +58,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Add<EnterEmptyRoot>(exports, "enterEmptyRoot");
   Add<ReceiveMessage>(exports, "receiveMessage");
   Add<SendMessage>(exports, "sendMessage");
+  Add<SendDatagram>(exports, "sendDatagram");
   return exports;
 }
 

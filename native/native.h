@@ -199,6 +199,7 @@ Napi::Value EnterEmptyRoot(const Info& info);
 // sockets.cc
 Napi::Value ReceiveMessage(const Info& info);
 Napi::Value SendMessage(const Info& info);
+Napi::Value SendDatagram(const Info& info);
 
 // channel.cc: the class Channel.
 Napi::Function DefineChannel(Napi::Env env);

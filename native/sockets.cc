@@ -1,9 +1,12 @@
-// Messages over SOCK_SEQPACKET that carry a file descriptor.
+// Messages over sockets of kinds that Node has no word for.
 #include "native.h"
 
 #include <memory>
 #include <poll.h>
+#include <cstddef>
 #include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 namespace {
 
@@ -81,4 +84,26 @@ Napi::Value SendMessage(const Info& info) {
   return Called(info, Blocking(socket, POLLOUT, [&] {
                   return sendmsg(socket, &message, MSG_NOSIGNAL);
                 }));
+}
+
+// To a path, or to the abstract name that follows an '@'. Does not wait.
+Napi::Value SendDatagram(const Info& info) {
+  const ByteString to(info, 0);
+  const Span<uint8_t> data(info, 1);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const size_t length = strlen(to.c_str());
+  if (length == 0 || length >= sizeof address.sun_path) return Result(info.Env(), -ENAMETOOLONG);
+  memcpy(address.sun_path, to.c_str(), length);
+  if (address.sun_path[0] == '@') address.sun_path[0] = '\0';
+  const int from = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (from < 0) return Called(info, from);
+  const ssize_t sent = Retried([&] {
+    return sendto(from, data.data, data.length, MSG_NOSIGNAL | MSG_DONTWAIT,
+                  reinterpret_cast<const sockaddr*>(&address),
+                  static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + length));
+  });
+  const int64_t result = sent < 0 ? -errno : sent;
+  close(from);
+  return Result(info.Env(), result);
 }

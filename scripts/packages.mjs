@@ -46,6 +46,12 @@ export const SYSTEM_PACKAGES = [
     purposes: ['test'],
   },
   {
+    name: 'systemd',
+    probe: 'systemd-analyze',
+    why: 'checks the unit of sessions from boot on',
+    purposes: ['test'],
+  },
+  {
     name: 'binutils',
     probe: 'objdump',
     why: 'reads the glibc version a binary asks for',

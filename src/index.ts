@@ -40,3 +40,4 @@ export type {
 } from './session/session.ts';
 export type { OperationRate, SessionStatistics } from './session/statistics.ts';
 export type { Health } from './session/status.ts';
+export { notifyManager } from './session/systemd.ts';

@@ -291,6 +291,8 @@ export interface Native {
   receiveMessage(socket: number): { data: Uint8Array; fd: number } | number;
   /** Blocks while the socket is full. @returns the bytes sent. */
   sendMessage(socket: number, data: Uint8Array, fd: number): number;
+  /** One datagram over AF_UNIX, to a path or, after an `@`, an abstract name; never blocks. @returns the bytes sent, or -errno. */
+  sendDatagram(to: ByteString, data: Uint8Array): number;
 }
 
 const ARCHITECTURE = process.arch;

@@ -210,6 +210,7 @@ async function typed(
   const library: Library = {
     unlock: async (options) => (unlock ?? (() => new Pretended(STATUS)))(options),
     run: async () => 0,
+    notifyManager: () => true,
     listSessions: async () => sessions,
     findSession: async (name) => {
       const found = sessions.filter(

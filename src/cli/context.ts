@@ -36,6 +36,7 @@ export type AnySession = Pick<
 /** The part of the library that commands call. */
 export interface Library {
   unlock(options: UnlockOptions): Promise<AnySession>;
+  notifyManager(state: Readonly<Record<string, string>>): boolean;
   run(options: RunOptions): Promise<number>;
   listSessions(): Promise<AnySession[]>;
   listDeployments(sysroot?: string): Promise<DeploymentStatus[]>;

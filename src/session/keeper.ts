@@ -1,5 +1,5 @@
 /** Starts keepers, which mount sessions and start their daemons, and hears whether they succeed. */
-import { spawn, type ChildProcess } from 'node:child_process';
+import { spawn, type ChildProcess, type SpawnOptions, type StdioOptions } from 'node:child_process';
 import { closeSync, constants, openSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Duplex } from 'node:stream';
@@ -13,6 +13,7 @@ import type { Secluded, UnlockOptions } from './launcher.ts';
 import { flagArguments } from './mount-flags.ts';
 import type { SessionRecord } from './record.ts';
 import type { Store } from './store.ts';
+import { findScope, type Scope } from './systemd.ts';
 import { keepsInFolder, ownUpper } from './upper.ts';
 import { writeIdMaps } from './user-ids.ts';
 
@@ -20,6 +21,8 @@ const UPPER_FLAGS = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOF
 
 /** More than the keeper allows the daemon and the mount together, so that its reason arrives. */
 const START_MS = 90_000;
+/** The verdict of a keeper that never ran. */
+const SILENT = 'the keeper ended without a word';
 /** For the keeper to undo what it has done. */
 const UNDO_MS = 10_000;
 
@@ -51,7 +54,7 @@ export function findKeeper(): string {
 
 /** Starts the keeper and waits for its verdict. @returns the keeper, when the session is tied to this process. */
 export async function start(given: Start): Promise<ChildProcess | undefined> {
-  const { folder, record, places, programs, options, store, secluded, workdir } = given;
+  const { folder, record, places, options, store, secluded, workdir } = given;
   const fds: number[] = [];
   const opened = (fd: number) => {
     fds.push(fd);
@@ -66,36 +69,34 @@ export async function start(given: Start): Promise<ChildProcess | undefined> {
       ...(upperPath === undefined ? [] : [upperPath]),
       ...(workdir === undefined ? [] : [hostPath(workdir)]),
     ].map((path) => opened(openSync(path, UPPER_FLAGS)));
-    const keeper = spawn(
-      programs.keeper,
-      [
-        ...upperArguments(given),
-        ...secludedArguments(secluded, places),
-        ...keeperArguments(given, lowers.length),
-      ],
-      {
-        // The keeper says which is which.
-        stdio: [
-          'ignore',
-          log,
-          log,
-          'pipe',
-          opened(openPlace(Buffer.from(folder).toString('latin1'))),
-          opened(openPlace(Buffer.from(dirname(folder)).toString('latin1'))),
-          opened(openPlace(places.mountpoint)),
-          ...lowers,
-          ...upper,
-        ],
-        cwd: '/',
-        // Nothing that this shell sets may change how the daemon runs.
-        env:
-          process.env['LD_LIBRARY_PATH'] === undefined
-            ? {}
-            : { LD_LIBRARY_PATH: process.env['LD_LIBRARY_PATH'] },
-        detached: true,
-      },
-    );
-    const verdict = await outcome(keeper, secluded);
+    const args = [
+      ...upperArguments(given),
+      ...secludedArguments(secluded, places),
+      ...keeperArguments(given, lowers.length),
+    ];
+    // The keeper says which is which.
+    const stdio: StdioOptions = [
+      'ignore',
+      log,
+      log,
+      'pipe',
+      opened(openPlace(Buffer.from(folder).toString('latin1'))),
+      opened(openPlace(Buffer.from(dirname(folder)).toString('latin1'))),
+      opened(openPlace(places.mountpoint)),
+      ...lowers,
+      ...upper,
+    ];
+    const isTied = options.foreground === true || secluded !== undefined;
+    const scope = isTied ? undefined : findScope(record.name);
+    let keeper = spawnKeeper(given.programs.keeper, args, stdio, scope);
+    let verdict = await outcome(keeper, secluded);
+    if (scope !== undefined && verdict === SILENT) {
+      options.onWarning?.(
+        'systemd-run could not make a unit for the session, which ends with the login session or service that it is started from',
+      );
+      keeper = spawnKeeper(given.programs.keeper, args, stdio, undefined);
+      verdict = await outcome(keeper, secluded);
+    }
     if (verdict === 'up') {
       if (options.foreground === true) return keeper;
       keeper.unref();
@@ -107,6 +108,23 @@ export async function start(given: Start): Promise<ChildProcess | undefined> {
   } finally {
     for (const fd of fds) closeSync(fd);
   }
+}
+
+/** Nothing that this shell sets may change how the daemon runs. */
+function spawnKeeper(
+  program: string,
+  args: string[],
+  stdio: StdioOptions,
+  scope: Scope | undefined,
+): ChildProcess {
+  const libraries = process.env['LD_LIBRARY_PATH'];
+  const env = {
+    ...scope?.env,
+    ...(libraries !== undefined && { LD_LIBRARY_PATH: libraries }),
+  };
+  const options: SpawnOptions = { stdio, cwd: '/', env, detached: true };
+  if (scope === undefined) return spawn(program, args, options);
+  return spawn(scope.program, [...scope.args, program, ...args], options);
 }
 
 /** Of a directory that is there already, whose descriptor is handed on. */
@@ -218,7 +236,7 @@ function outcome(keeper: ChildProcess, secluded: Secluded | undefined): Promise<
       clearTimeout(timer);
       const [first = ''] = text.split('\n');
       if (first === 'up') resolve('up');
-      else resolve(first === '' ? 'the keeper ended without a word' : first.replace('failed ', ''));
+      else resolve(first === '' ? SILENT : first.replace('failed ', ''));
     };
     keeper.on('error', (error) => {
       clearTimeout(timer);

@@ -88,7 +88,7 @@ export async function nothingIsLeft(): Promise<void> {
 export async function start(
   command: string,
   args: string[],
-  options: { cwd?: string } = {},
+  options: { cwd?: string; env?: NodeJS.ProcessEnv } = {},
 ): Promise<ChildProcess> {
   const child = spawn(command, args, { ...options, stdio: ['pipe', 'pipe', 'inherit'] });
   await new Promise((resolve, reject) => {
@@ -145,7 +145,7 @@ export function ostreeTs(
 /** Starts the command, and waits for the first thing that it prints. */
 export function startCommand(
   args: string[],
-  options: { cwd?: string } = {},
+  options: { cwd?: string; env?: NodeJS.ProcessEnv } = {},
 ): Promise<ChildProcess> {
   const [node = '', ...main] = PROGRAM;
   return start(node, [...main, ...args], { cwd: '/', ...options });

@@ -152,7 +152,13 @@ async function start(
   const status = await session.status();
   if (json === true) context.out(statusJson(status, false));
   else describe(context, status);
-  if (foreground === true) await session.ended();
+  if (foreground !== true) return;
+  const words = { READY: '1', STATUS: `${status.mountpoint} is writable` };
+  if (!library.notifyManager(words)) {
+    warn(context, 'the service manager could not be told that the session is ready', json);
+  }
+  context.interrupted().addEventListener('abort', () => library.notifyManager({ STOPPING: '1' }));
+  await session.ended();
 }
 
 /** What the library is told. @throws UsageError options that make no sense together. */
