@@ -209,6 +209,7 @@ class Worker {
     this.#subject.server = server;
     const notifier = new Notifier(channel);
     this.#subject.undo = (paths) => {
+      if (this.#data.readonly) throw new Error('the session is read-only');
       const undone = this.#overlay.undo(paths);
       for (const each of undone) this.#announce(notifier, each);
       return undone;

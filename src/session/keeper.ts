@@ -161,7 +161,7 @@ function keeperArguments(
   const { upper, presentation, mountOptions = [] } = options;
   const isVolatile = typeof upper === 'object' && 'isVolatile' in upper && upper.isVolatile;
   const { bits, text } = flagArguments([
-    ...(options.readonly === true ? ['ro'] : []),
+    ...(record.readonlyFor === undefined ? [] : ['ro']),
     ...mountOptions,
     ...(options.suid === false ? ['nosuid'] : []),
     ...(options.dev === false ? ['nodev'] : []),
@@ -185,7 +185,7 @@ function keeperArguments(
     ...(workdir !== undefined && { hasWork: true, withoutRedirects: true }),
     ...(presentation !== undefined && { presentation }),
     ...(options.history !== undefined && { historyEntries: options.history }),
-    readonly: options.readonly ?? false,
+    readonly: record.readonlyFor !== undefined,
     // Engines wait for their mounts, as commands do, and who mounts a commit may want one file of it.
     rehearses:
       secluded === undefined && store === undefined && record.isForeign !== true

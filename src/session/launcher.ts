@@ -39,6 +39,8 @@ import {
   checkMetacopy,
   checkSize,
   findUpper,
+  hasIndex,
+  INDEXED,
   keepsInFolder,
   label,
   type Lower,
@@ -262,6 +264,9 @@ async function begin(options: UnlockOptions, found: Found): Promise<Launched> {
   if (dirs !== undefined) checkDirs(dirs, places);
   if (hasOwnFolder) checkFolder(upper, places, lower, options.force ?? false);
   if (isForeign) await buryDead(places.mountpoint, dirs);
+  const work = dirs?.workdir ?? (hasOwnFolder ? `${upper}/work` : undefined);
+  const isIndexed = work !== undefined && hasIndex(work);
+  if (isIndexed) warnings.push(`read-only: ${INDEXED}`);
   const folder =
     found.place?.folder ??
     left?.folder ??
@@ -276,7 +281,8 @@ async function begin(options: UnlockOptions, found: Found): Promise<Launched> {
     upper,
     ...(metacopy && { metacopy }),
     ...(isForeign && { isForeign }),
-    ...(options.readonly === true && { isReadonly: true }),
+    ...(options.readonly === true && { readonlyFor: 'no-upper' as const }),
+    ...(isIndexed && { readonlyFor: 'index' as const }),
     ...(secluded !== undefined && { seclusion: secluded.ids === undefined ? 'mounts' : 'users' }),
     ...(options.transport !== undefined && { transport: options.transport }),
     ...(booted !== undefined && { deployment: booted.record }),

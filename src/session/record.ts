@@ -38,8 +38,8 @@ export interface SessionRecord {
   metacopy?: true;
   /** That directory is the upper itself, is somebody else's, and nothing is kept of the session when it ends. */
   isForeign?: boolean;
-  /** Nobody may change anything: there is nowhere to keep it. */
-  isReadonly?: boolean;
+  /** Nobody may change anything, and why: there is nowhere to keep it, or its upper has an index that would not stay true. */
+  readonlyFor?: 'no-upper' | 'index';
   /** `kernel` when left out. */
   transport?: 'kernel' | 'fuse-native';
   links: 'shared' | 'separate';

@@ -5,6 +5,7 @@ import { findProgram } from './checks.ts';
 import { mountFlags } from './mount-flags.ts';
 import { readRecord } from './record.ts';
 import { findSession } from './registry.ts';
+import { INDEXED } from './upper.ts';
 
 /**
  * @param words  As mount(8) has them; what is not named stays as it is.
@@ -12,8 +13,14 @@ import { findSession } from './registry.ts';
  */
 export async function remount(mountpoint: string, words: readonly string[]): Promise<void> {
   const session = await findSession(mountpoint);
-  const isReadonly = readRecord(session.folder)?.isReadonly === true;
-  if (isReadonly && words.includes('rw') && !mountFlags(words).includes('ro')) {
+  const why = readRecord(session.folder)?.readonlyFor;
+  if (why !== undefined && words.includes('rw') && !mountFlags(words).includes('ro')) {
+    if (why === 'index') {
+      throw new SessionError(
+        `${session.mountpoint} stays read-only: ${INDEXED}`,
+        'mount its changes with kernel overlayfs to change more',
+      );
+    }
     throw new SessionError(
       `${session.mountpoint} has no upperdir, so there is nowhere to keep changes`,
       'unmount it, and mount it with upperdir and workdir',

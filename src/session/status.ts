@@ -16,6 +16,7 @@ import {
   type SessionRecord,
   type SessionState,
 } from './record.ts';
+import { INDEXED } from './upper.ts';
 
 /** A daemon with work to do answers between two requests; a change of caches can keep it for a while. */
 export const ANSWER_MS = 5_000;
@@ -83,6 +84,7 @@ export async function inspect(folder: string): Promise<Inspection> {
   }
   if (where.isElsewhere && record?.seclusion === undefined)
     problems.push('it is mounted in another mount namespace, and not seen in this one');
+  if (record?.readonlyFor === 'index') problems.push(`it is read-only: ${INDEXED}`);
   if (where.isCovered) problems.push('another filesystem is mounted over it');
   if (answer?.taint !== undefined) problems.push(`a bug was met: ${answer.taint}`);
   problems.push(...(answer?.warnings ?? []));

@@ -31,6 +31,9 @@ export type Lower = Pick<SessionRecord, 'source' | 'repo' | 'commit' | 'links'>;
 /** Of statfs(2). */
 const TMPFS_MAGIC = 0x0102_1994;
 
+/** Why a session is read-only. */
+export const INDEXED = 'its changes have an index of hard links of kernel overlayfs (index=on)';
+
 const LABEL = 'ostree-ts.json';
 const OURS = new Set(['upper', 'upper.new', 'work', LABEL, `${LABEL}.new`]);
 
@@ -100,10 +103,7 @@ export function checkFolder(
   );
 }
 
-/**
- * What kernel overlayfs keeps beside an upper and we would not keep true: an index of hard links, and the mark of a
- * volatile mount that did not end cleanly. @throws SessionError.
- */
+/** @throws SessionError kernel overlayfs had the upper in a volatile mount that did not end cleanly. */
 export function refuseKernelState(path: ByteString, work: ByteString): void {
   if (existsSync(hostFile(work, 'work/incompat/volatile'))) {
     throw new SessionError(
@@ -111,13 +111,15 @@ export function refuseKernelState(path: ByteString, work: ByteString): void {
       'name another directory',
     );
   }
+}
+
+/**
+ * Whether kernel overlayfs keeps an index of hard links beside an upper (index=on), which changes of ours would make untrue:
+ * such an upper is shown, and stays as it is.
+ */
+export function hasIndex(work: ByteString): boolean {
   const index = hostFile(work, 'index');
-  if (existsSync(index) && readdirSync(index).length > 0) {
-    throw new SessionError(
-      `the changes in ${shown(path)} have an index of hard links (index=on), which this version does not keep`,
-      'mount them with kernel overlayfs, or name another directory',
-    );
-  }
+  return existsSync(index) && readdirSync(index).length > 0;
 }
 
 export function isInside(path: ByteString, place: ByteString): boolean {

@@ -5,14 +5,14 @@
  */
 import test, { type ExecutionContext } from 'ava';
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { unlock } from '../../src/index.ts';
 import { compareListings } from '../helpers/compare.ts';
 import { Hand } from '../helpers/hand.ts';
 import { keepable, Random, randomScript, randomTree } from '../helpers/random.ts';
-import { PLANTED, plantScript, type Tree } from '../helpers/trees.ts';
+import { link, PLANTED, plantScript, type Tree } from '../helpers/trees.ts';
 
 const SCALE =
   process.env['OSTREE_TS_TEST_SCALE'] === 'long'
@@ -130,3 +130,61 @@ for (const options of ['', ',redirect_dir=on', ',redirect_dir=on,metacopy=on']) 
     },
   );
 }
+
+test.serial(
+  'changes with an index of hard links are shown, and nothing else is done with them',
+  async (t) => {
+    const root = mkdtempSync(join(tmpdir(), 'interop-'));
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64M', 'tmpfs', root]);
+    t.teardown(() => {
+      spawnSync('umount', ['-l', join(root, 'mnt')]);
+      spawnSync('umount', ['-l', root]);
+      rmSync(root, { recursive: true });
+    });
+    const [lower, changes, mountpoint] = [join(root, 'l'), join(root, 'c'), join(root, 'mnt')];
+    for (const folder of [lower, changes, mountpoint, `${changes}/upper`, `${changes}/work`]) {
+      mkdirSync(folder);
+    }
+    await using hand = new Hand({ cwd: root });
+    const tree: Tree = { 'd/one': 'text', 'd/two': link('d/one'), 'd/e/three': 'x', gone: '' };
+    await hand.must([...plantScript(tree, 'l'), `utimens l ${PLANTED} ${PLANTED}`]);
+    mountKernel({ lower, changes, mountpoint, script: [] }, ',index=on');
+    writeFileSync(join(mountpoint, 'd/one'), 'changed');
+    writeFileSync(join(mountpoint, 'new'), 'new');
+    rmSync(join(mountpoint, 'gone'));
+    const theirs = await list(mountpoint);
+    execFileSync('umount', [mountpoint]);
+    const [upper, index] = [await list(`${changes}/upper`), readdirSync(`${changes}/work/index`)];
+
+    const warnings: string[] = [];
+    const onWarning = (message: string) => warnings.push(message);
+    const session = await unlock({ source: [lower], mountpoint, upper: changes, onWarning });
+    t.deepEqual(warnings, [
+      'read-only: its changes have an index of hard links of kernel overlayfs (index=on)',
+    ]);
+    // A name that the kernel has not copied up: only the index says that it is the changed file's.
+    const different = compareListings(theirs, await list(mountpoint));
+    t.deepEqual(
+      different.filter((line) => !line.startsWith('d/two: ')),
+      [],
+    );
+    for (const change of [
+      () => writeFileSync(join(mountpoint, 'd/two'), ''),
+      () => rmSync(join(mountpoint, 'new')),
+    ]) {
+      t.throws(change, { code: 'EROFS' });
+    }
+    await t.throwsAsync(session.undo(['/new']), { message: /read-only/ });
+    const { health, problems } = await session.status();
+    t.is(health, 'ok');
+    t.regex(problems.join(), /it is read-only: its changes have an index/);
+    await session.lock();
+    t.is(await list(`${changes}/upper`), upper);
+    t.deepEqual(readdirSync(`${changes}/work/index`), index);
+    // The kernel goes on where it was.
+    mountKernel({ lower, changes, mountpoint, script: [] }, ',index=on');
+    t.deepEqual(compareListings(theirs, await list(mountpoint)), []);
+    writeFileSync(join(mountpoint, 'd/two'), 'more');
+    t.is(readFileSync(join(mountpoint, 'd/one'), 'utf8'), 'more');
+  },
+);
