@@ -26,12 +26,12 @@ const DEADLINE = Date.now() + 40 * 60_000 * SCALE;
 const AT_ONCE = 2;
 /** What takes many minutes is left to `npm run test:long`. */
 const LONG_ONLY = SCALE < 2 ? ['import-system'] : [];
-/** What is run on each other upper as well, of the suites that ask for a session by `mounted`. */
-const UPPERS = { tmpfs: ['rename', 'random'], disk: ['rename'] };
+/** What is run on each other upper as well, of the suites that ask for a session by `mounted`; the contract's do so themselves. */
+const UPPERS = { tmpfs: ['random', 'requests'], disk: ['random', 'requests'] };
 /** These drop the kernel's caches, which are everybody's: they run alone, at the end. */
 const ALONE = ['limits', 'programs', 'random', 'session-reach'];
 /** The others of those. */
-const ON_MOUNTED = ['acl', 'attributes', 'data', 'limits', 'mmap', 'names', 'programs', 'xattrs'];
+const ON_MOUNTED = ['commit', 'diff', 'export', 'history', 'limits', 'programs', 'undo'];
 /** These take longest, and so begin first. */
 const LONG = ['programs', 'commit-session', 'limits', 'commit-system', 'random'];
 

@@ -100,14 +100,14 @@ async function upperOf(
   options: NonNullable<MountedOptions['options']>,
 ): Promise<NonNullable<MountedOptions['options']>> {
   if (kind === 'tmpfs') return { upper: 'tmpfs', ...options };
-  if (kind !== 'disk') return options;
+  if (kind !== 'disk' || options.upper !== undefined) return options;
   const { size, ...others } = options;
   const disk = join(folder, 'disk');
   await mkdir(disk);
   if (size !== undefined) {
     const image = join(folder, 'image');
     execFileSync('truncate', ['-s', size, image]);
-    execFileSync('mkfs.ext4', ['-q', '-m', '0', '-O', '^has_journal', '-N', '512', image]);
+    execFileSync('mkfs.ext4', ['-q', '-m', '0', '-O', '^has_journal', '-i', '8192', image]);
     execFileSync('mount', ['-o', 'loop', image, disk]);
   }
   const upper = join(disk, 'changes');

@@ -226,7 +226,7 @@ for (const upper of ['memory', 'tmpfs', 'dir'] as const) {
       await using session = await mounted({
         lower: 'main',
         unchecked: true,
-        options: { repo, ...(upper !== 'memory' && { upper: upper === 'dir' ? place : upper }) },
+        options: { repo, upper: upper === 'dir' ? place : upper },
       });
       using writer = startWriter(session.mountpoint);
       while (!existsSync(join(session.mountpoint, 'live', `${FILES - 1}`))) await sleep(20);

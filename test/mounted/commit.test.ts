@@ -15,7 +15,7 @@ import test from 'ava';
 import { SessionError, UsageError, unlock } from '../../src/index.ts';
 import { listTree } from '../helpers/checksum.ts';
 import { compareListings, compareTrees } from '../helpers/compare.ts';
-import { mounted, residentBytes } from '../helpers/mounted.ts';
+import { mounted, residentBytes, UPPER } from '../helpers/mounted.ts';
 import {
   MODES,
   addCommit,
@@ -209,7 +209,8 @@ test.serial('while a large object is inflated, everything else goes on', async (
   t.true(written.equals(expected));
   t.true(readFileSync(join(session.mountpoint, 'cut')).equals(large.subarray(0, 29_999_999)));
   const { pid, used } = await session.session.status();
-  t.true((used ?? Infinity) < 1 << 20, `${used}`);
+  // Others copy whole files.
+  if (UPPER === 'memory') t.true((used ?? Infinity) < 1 << 20, `${used}`);
   t.true(residentBytes(pid ?? 0) < 200_000_000, `${residentBytes(pid ?? 0)}`);
 });
 

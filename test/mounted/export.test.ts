@@ -216,6 +216,7 @@ test('what a layer cannot hold is left out with its name, or refused with it', a
 
 test('an output that cannot be written, and a base that is none, are refused in words', async (t) => {
   await using m = await mounted({ lower: { a: 'a' } });
+  const there = readdirSync(m.folder);
   const image = (options: object) =>
     m.session.export({ format: 'oci-image', output: join(m.folder, 'x'), ...options });
   await t.throwsAsync(image({ output: '/proc/none/x' }), { message: /cannot be written: ENOENT/ });
@@ -230,7 +231,7 @@ test('an output that cannot be written, and a base that is none, are refused in 
     .filter((path) => readFileSync(path)[0] === 0x1f);
   writeFileSync(blob, Buffer.concat([readFileSync(blob), Buffer.alloc(1)]));
   await t.throwsAsync(image({ base: `oci:${base}:one` }), { message: /not what its digest says/ });
-  t.deepEqual(readdirSync(m.folder).sort(), ['base', 'lower', 'mnt']);
+  t.deepEqual(readdirSync(m.folder).sort(), ['base', ...there].sort());
 });
 
 test('attributes and owners come along', async (t) => {
