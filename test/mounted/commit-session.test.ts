@@ -461,7 +461,14 @@ test.serial('the command may itself lie in the session', async (t) => {
     const to = join(within, name);
     mkdirSync(join(to, '..'), { recursive: true });
     if (name === 'node_modules') {
-      for (const each of ['commander', 'lru-cache', 'cli-progress', 'string-width', 'strip-ansi']) {
+      for (const each of [
+        'commander',
+        'lru-cache',
+        'diff',
+        'cli-progress',
+        'string-width',
+        'strip-ansi',
+      ]) {
         mkdirSync(to, { recursive: true });
         execFileSync('cp', ['-a', join(root, name, each), join(to, each)]);
       }
