@@ -22,6 +22,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Add<Pwrite>(exports, "pwrite");
   Add<PwriteRange>(exports, "pwriteRange");
   Add<CopyRange>(exports, "copyRange");
+  Add<CloneFile>(exports, "cloneFile");
   Add<Lseek>(exports, "lseek");
   Add<Ftruncate>(exports, "ftruncate");
   Add<Fallocate>(exports, "fallocate");

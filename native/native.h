@@ -152,6 +152,7 @@ Napi::Value Pread(const Info& info);
 Napi::Value Pwrite(const Info& info);
 Napi::Value PwriteRange(const Info& info);
 Napi::Value CopyRange(const Info& info);
+Napi::Value CloneFile(const Info& info);
 Napi::Value Lseek(const Info& info);
 Napi::Value Ftruncate(const Info& info);
 Napi::Value Fallocate(const Info& info);

@@ -202,6 +202,10 @@ Napi::Value CopyRange(const Info& info) {
   return Result(info.Env(), done);
 }
 
+Napi::Value CloneFile(const Info& info) {
+  return Called(info, ioctl(Int(info, 1), FICLONE, Int(info, 0)));
+}
+
 Napi::Value Lseek(const Info& info) {
   return Called(info, lseek(Int(info, 0), Long(info, 1), Int(info, 2)));
 }

@@ -142,6 +142,12 @@ export const SYSTEM_PACKAGES = [
     why: 'packages of another kind, built and installed in a session',
     purposes: ['test'],
   },
+  {
+    name: 'btrfs-progs',
+    probe: 'mkfs.btrfs',
+    why: 'a filesystem whose files share data, and that has them copied up so',
+    purposes: ['test'],
+  },
   { name: 'strace', probe: 'strace', why: 'counts system calls', purposes: ['test', 'bench'] },
   {
     name: 'fuse-overlayfs',

@@ -34,6 +34,17 @@ export class FsError extends Error {
   }
 }
 
+/** What the message of an `UpperError` begins with, also where only that is left of it. */
+export const UNUSABLE_UPPER = 'the upper cannot be used: ';
+
+/** An upper is damaged, or on a filesystem that cannot hold one. */
+export class UpperError extends FsError {
+  constructor(code: ErrnoName, detail: string) {
+    super(code, detail);
+    this.message = `${UNUSABLE_UPPER}${detail}`;
+  }
+}
+
 /**
  * Nothing is wrong, but what was asked for is still being made on another thread, which writes to the session's eventfd
  * when `isOver`. Whoever meets this has changed nothing, and asks again.

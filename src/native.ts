@@ -194,6 +194,8 @@ export interface Native {
     offsetOut: number,
     length: number,
   ): number;
+  /** FICLONE: makes a file share all the data of another, where their filesystem can do that. */
+  cloneFile(fdIn: number, fdOut: number): number;
   lseek(fd: number, offset: number, whence: number): number;
   ftruncate(fd: number, size: number): number;
   fallocate(fd: number, mode: number, offset: number, length: number): number;

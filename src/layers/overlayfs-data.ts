@@ -9,13 +9,23 @@ const SEEK_HOLE = 4;
 
 const segments: Segments = new Segments();
 
-/** Makes the empty file `fd` equal to a lower file of `size` bytes. @returns bytes copied. */
+/**
+ * Makes the empty file `fd` equal to a lower file of `size` bytes: sharing its data (FICLONE) where the filesystem can, else by
+ * copy_file_range(2), else by reading and writing.
+ *
+ * @returns bytes copied.
+ */
 export function copyContents(
   native: Native,
   fd: number,
   { layer, node }: LowerRef,
   size: number,
 ): number {
+  segments.clear();
+  layer.read(node, 0, size, segments);
+  const [source = -1, start] = segments.values;
+  const isWhole = segments.count === 1 && source !== -1 && start === 0;
+  if (isWhole && native.cloneFile(source, fd) === 0) return 0;
   check(native.ftruncate(fd, size));
   let copied = 0;
   for (let at = 0; at < size;) {

@@ -4,7 +4,7 @@
  * Whatever gets a name is made in the work directory first, complete, and published by one rename or link, so that whoever
  * looks after a crash finds the old or the new. Names, links and numbers are kept here; all else is the host's.
  */
-import { check, FsError } from '../errors.ts';
+import { check, FsError, UpperError } from '../errors.ts';
 import type { ByteString, Native } from '../native.ts';
 import { segmentsDiffer } from './bytes.ts';
 import { Attr, S_IFLNK, S_IFREG } from './layer.ts';
@@ -54,6 +54,8 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
   readonly #isDurable: boolean;
   readonly #contents: Contents;
   readonly #metacopy: boolean;
+  readonly #references: readonly Name[];
+  readonly #name: Name;
   /** Of an upper that was made just now. */
   #publish: (() => void) | undefined;
   readonly #attr: Attr = new Attr();
@@ -62,17 +64,19 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
 
   /**
    * @param storeFd  of a directory that holds, or will hold, the upper and its work directory; closed with the layer.
-   * @throws FsError the host cannot keep such a layer, or something in it is damaged: the detail says what.
+   * @throws UpperError the host cannot keep such a layer, or something in it is damaged.
    */
   constructor(native: Native, storeFd: number, options: DirectoryUpperOptions) {
     const { names = SESSION_NAMES, isUsers = false, redirects = true, metacopy = false } = options;
     const prefix = isUsers ? 'user.overlay.' : 'trusted.overlay.';
     const store = openStore(native, storeFd, names, prefix, options.workFd);
     this.#native = native;
+    this.#name = names.upper;
     this.#isDurable = options.isDurable;
     this.movesLowers = redirects && !isUsers;
     this.#metacopy = metacopy && this.movesLowers;
     this.#publish = store.publish;
+    this.#references = store.references;
     this.#root = store.root;
     this.#rootFd = store.fds.get(store.root) ?? -1;
     this.#host = new Host(native, store.fds, store.work, !isUsers);
@@ -83,8 +87,16 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
     this.#contents = new Contents(this.#host, this.#marks, this.#tree, options.isDurable);
   }
 
+  /** @throws UpperError EIO something refers to what the lowers do not have. */
   attach(lowers: LowerStack): HostNode {
     this.#tree.attach(lowers);
+    for (const path of this.#references) {
+      if (this.#tree.hasReferred(path)) continue;
+      throw new UpperError(
+        'EIO',
+        `${this.#name}/${path}: what its redirect leads to is not in the lower`,
+      );
+    }
     const [top] = lowers.roots;
     if (this.#publish !== undefined && top !== undefined) this.#copyRoot(top);
     this.#publish?.();

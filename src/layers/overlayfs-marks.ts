@@ -81,12 +81,14 @@ export class Marks {
     this.#host.removexattr(node, `${this.#prefix}redirect`);
   }
 
-  /** Links beyond those on the host, `U+1`; undefined when nothing is noted. */
+  /** Links beyond those on the host, `U+1`; undefined when nothing is noted. @throws FsError EIO. */
   extraLinks(node: HostNode): number | undefined {
     const value = this.#host.getxattr(node, `${this.#prefix}nlink`);
     if (value === undefined) return undefined;
-    const match = /^U([+-]\d{1,9})$/.exec(Buffer.from(value).toString('latin1'));
-    return match === null ? undefined : Number(match[1]);
+    const text = Buffer.from(value).toString('latin1');
+    const match = /^U([+-]\d{1,9})$/.exec(text);
+    if (match !== null) return Number(match[1]);
+    throw new FsError('EIO', `${node.name}: its ${this.#prefix}nlink is '${text}'`);
   }
 
   setExtraLinks(node: HostNode, extra: number): void {
@@ -104,4 +106,16 @@ export function wrongRedirect(path: Name): string | undefined {
     return `its redirect '${path}' is no path in the lower`;
   }
   return undefined;
+}
+
+/**
+ * Why overlayfs would not take this value, or `undefined`: nothing, or version 0, its length, flags and the kind of a digest,
+ * a byte each, and the digest.
+ */
+export function wrongMetacopy(value: Uint8Array): string | undefined {
+  const [version, length] = value;
+  if (value.length === 0 || (value.length >= 4 && version === 0 && length === value.length)) {
+    return undefined;
+  }
+  return `its metacopy has a value of ${value.length} bytes that no version knows`;
 }

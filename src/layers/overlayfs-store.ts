@@ -8,12 +8,11 @@
  * Upper and work directory may also be given each, as to kernel overlayfs; they are then the caller's, and there already.
  */
 import { constants } from 'node:fs';
-import { check, FsError } from '../errors.ts';
-import { STAT, STAT_FIELDS } from '../native.ts';
+import { check, FsError, UpperError } from '../errors.ts';
 import type { ByteString, Native } from '../native.ts';
 import { S_IFDIR } from './layer.ts';
 import type { Name } from './layer.ts';
-import { wrongRedirect } from './overlayfs-marks.ts';
+import { Inspection, openDirectory } from './overlayfs-inspect.ts';
 import { HostNode } from './overlayfs-node.ts';
 
 /** Names in the folder. */
@@ -24,10 +23,8 @@ export interface StoreNames {
 
 export const SESSION_NAMES: StoreNames = { upper: 'upper', work: 'work' };
 
-const EACCES = 13;
 const EEXIST = 17;
 const ENOENT = 2;
-const ENODATA = 61;
 const AT_REMOVEDIR = 0x200;
 const RENAME_WHITEOUT = 4;
 const DT_DIR = 4;
@@ -41,6 +38,8 @@ export interface Store {
   work: HostNode;
   links: HostNode;
   fds: Map<HostNode, number>;
+  /** Paths from the root of what refers to the lowers, which has to be there. */
+  references: readonly Name[];
   /** There was no upper: to be called when its root has been given the attributes of the lowers' root. */
   publish: (() => void) | undefined;
 }
@@ -48,7 +47,7 @@ export interface Store {
 /**
  * @param storeFd  of the folder; with `workFd`, of the upper itself. Both are closed, or kept in `fds`.
  * @param prefix  of the names of extended attributes.
- * @throws FsError with a detail that says what is wrong.
+ * @throws UpperError
  */
 export function openStore(
   native: Native,
@@ -56,6 +55,21 @@ export function openStore(
   names: StoreNames,
   prefix: ByteString,
   workFd?: number,
+): Store {
+  try {
+    return openFolder(native, storeFd, names, prefix, workFd);
+  } catch (error) {
+    if (!(error instanceof FsError) || error instanceof UpperError) throw error;
+    throw new UpperError(error.code, error.message);
+  }
+}
+
+function openFolder(
+  native: Native,
+  storeFd: number,
+  names: StoreNames,
+  prefix: ByteString,
+  workFd: number | undefined,
 ): Store {
   const opened: number[] = workFd === undefined ? [storeFd] : [storeFd, workFd];
   const open = (dir: number, name: Name): number => {
@@ -76,13 +90,15 @@ export function openStore(
   probe(native, inner, prefix);
   const place = workFd === undefined ? names.upper : '.';
   const found = native.openBeneath(storeFd, place, constants.O_DIRECTORY, 0);
-  if (found !== -ENOENT) inspect(native, check(found, names.upper), names.upper, prefix);
+  const inspection = new Inspection(native, names.upper, prefix);
+  if (found !== -ENOENT) inspection.tree(check(found, names.upper));
   const upper = found >= 0 ? found : enter(storeFd, names.upper + NEW);
   const store: Store = {
     root: directory(),
     work: directory(),
     links: directory(),
     fds: new Map(),
+    references: inspection.references,
     publish: undefined,
   };
   if (found < 0) {
@@ -150,50 +166,4 @@ function probe(native: Native, work: number, prefix: ByteString): void {
   } finally {
     empty(native, work);
   }
-}
-
-/** Looks at every directory for what nobody could follow. @throws FsError naming it. */
-function inspect(native: Native, fd: number, path: Name, prefix: ByteString): void {
-  const listing = native.listDirectory(fd);
-  if (typeof listing === 'number') {
-    check(listing, path);
-    return;
-  }
-  const opaque = mark(native, fd, path, `${prefix}opaque`);
-  if (opaque !== undefined && opaque !== 'y' && opaque !== 'x' && opaque !== 'n') {
-    throw new FsError('EIO', `${path}: ${prefix}opaque is '${opaque}'`);
-  }
-  const redirect = mark(native, fd, path, `${prefix}redirect`);
-  const why = redirect === undefined ? undefined : wrongRedirect(redirect);
-  if (why !== undefined) throw new FsError('EIO', `${path}: ${why}`);
-  for (const [i, name] of listing.names.entries()) {
-    if (listing.types[i] !== DT_DIR) continue;
-    const inner = openDirectory(native, fd, name, `${path}/${name}`);
-    try {
-      inspect(native, inner, `${path}/${name}`, prefix);
-    } finally {
-      native.close(inner);
-    }
-  }
-}
-
-/** Opens a directory, also one that its owner, who we may be, has made unreadable. */
-function openDirectory(native: Native, fd: number, name: Name, path: Name): number {
-  const open = () => native.openBeneath(fd, name, constants.O_DIRECTORY, 0);
-  const opened = open();
-  if (opened !== -EACCES) return check(opened, path);
-  const stat = new Float64Array(STAT_FIELDS);
-  check(native.statx(fd, name, 0, stat), path);
-  const mode = (stat[STAT.MODE] ?? 0) & 0o7777;
-  check(native.fchmodat(fd, name, mode | PRIVATE), path);
-  const again = open();
-  check(native.fchmodat(fd, name, mode), path);
-  return check(again, path);
-}
-
-function mark(native: Native, fd: number, path: Name, name: ByteString): string | undefined {
-  const value = native.getxattr(fd, '.', name);
-  if (typeof value !== 'number') return Buffer.from(value).toString('latin1');
-  if (value !== -ENODATA) check(value, path);
-  return undefined;
 }

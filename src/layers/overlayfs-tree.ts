@@ -43,6 +43,15 @@ export class HostTree {
     this.#root.origin = this.#marks.isOpaque(this.#root) ? NOTHING : stack.roots;
   }
 
+  /** Whether what a path from the root of the upper refers to is in the lowers: where a directory was, or a file's data. */
+  hasReferred(path: Name): boolean {
+    let node: HostNode | undefined = this.#root;
+    for (const name of path.split('/')) node = node && this.names(node).entries.get(name)?.node;
+    if (node === undefined) return false;
+    const behind = node.isDirectory ? this.origin(node) : this.#behind(node, this.#attr);
+    return behind.length > 0 && (node.isDirectory || (this.#attr.mode & S_IFMT) === S_IFREG);
+  }
+
   nextIno(): number {
     return this.#nextIno++;
   }

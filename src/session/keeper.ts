@@ -4,7 +4,7 @@ import { closeSync, constants, openSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { fileURLToPath } from 'node:url';
-import { SessionError } from '../errors.ts';
+import { SessionError, UNUSABLE_UPPER } from '../errors.ts';
 import { type ByteString, programPath } from '../native.ts';
 import { type HostPath, hostPath, openPlace, type Places, shown } from './checks.ts';
 import type { DaemonOptions } from './daemon.ts';
@@ -104,7 +104,7 @@ export async function start(given: Start): Promise<ChildProcess | undefined> {
       return undefined;
     }
     const lines = readFileSync(`/proc/self/fd/${log}`, 'utf8').trimEnd().split('\n');
-    throw new SessionError(`cannot start the session: ${verdict}`, remedyFor(verdict, lines));
+    throw startError(record, verdict, lines);
   } finally {
     for (const fd of fds) closeSync(fd);
   }
@@ -267,6 +267,19 @@ function outcome(keeper: ChildProcess, secluded: Secluded | undefined): Promise<
 }
 
 /** The last words in the log, when they say more than the verdict. */
+/** Why there is no session, from what the keeper or the daemon has said of it. */
+function startError({ upper }: SessionRecord, verdict: string, log: string[]): SessionError {
+  const at = verdict.indexOf(UNUSABLE_UPPER);
+  if (at === -1) {
+    return new SessionError(`cannot start the session: ${verdict}`, remedyFor(verdict, log));
+  }
+  const place = upper === 'tmpfs' ? 'the tmpfs' : `the directory ${shown(upper)}`;
+  return new SessionError(
+    `${place} for changes cannot be used: ${verdict.slice(at + UNUSABLE_UPPER.length)}`,
+    'name an empty directory on ext4, xfs, btrfs or tmpfs, or mend what is damaged',
+  );
+}
+
 function remedyFor(verdict: string, log: string[]): string {
   const last = log.findLast((line) => line !== '' && !line.includes(verdict));
   return last === undefined

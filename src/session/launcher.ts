@@ -292,8 +292,9 @@ async function begin(options: UnlockOptions, found: Found): Promise<Launched> {
     launcher: self(),
     boot: bootId(),
   };
-  const undo = hasOwnFolder ? label(upper, lower) : undefined;
+  let undo: (() => void) | undefined;
   try {
+    if (hasOwnFolder) undo = label(upper, lower);
     writeRecord(folder, record);
     booted?.prepare(folder);
     const programs = { keeper: found.keeper, mounter };

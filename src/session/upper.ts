@@ -1,5 +1,6 @@
 /** Where a session keeps its changes, and what is left of one whose daemon has died. */
 import {
+  accessSync,
   constants,
   existsSync,
   fsyncSync,
@@ -83,6 +84,7 @@ export function checkFolder(
       'name a directory elsewhere',
     );
   }
+  checkWritable(path);
   const foreign = readdirSync(hostPath(path), 'latin1').find((name) => !OURS.has(name));
   if (foreign !== undefined) {
     throw new SessionError(
@@ -101,6 +103,21 @@ export function checkFolder(
     `the changes in ${shown(path)} belong to another source: ${describe(before)}`,
     'unlock that, or take them for this one all the same: --force',
   );
+}
+
+/** @throws SessionError nothing can be made in a directory. */
+function checkWritable(path: ByteString): void {
+  try {
+    accessSync(hostPath(path), constants.W_OK | constants.X_OK);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    const why =
+      code === 'EROFS' ? 'its filesystem is read-only' : `you may not write there (${code})`;
+    throw new SessionError(
+      `the directory for changes ${shown(path)} cannot be used: ${why}`,
+      'name a directory that you may write to',
+    );
+  }
 }
 
 /** @throws SessionError kernel overlayfs had the upper in a volatile mount that did not end cleanly. */
@@ -131,9 +148,10 @@ function describe({ source, repo, links }: Lower): string {
   return `${source.map(shown).join(':')}${from} (links ${links})`;
 }
 
-/** Records which lower the changes in a directory are over. @returns takes the record back. */
+/** Records which lower the changes in a directory are over. @returns takes it back, when there is no session after all. */
 export function label(path: ByteString, { source, repo, commit, links }: Lower): () => void {
   const wasThere = readLabel(path) !== undefined;
+  const wasEmpty = readdirSync(hostPath(path)).length === 0;
   const text = JSON.stringify({ version: 1, source, repo, commit, links });
   writeFileSync(hostFile(path, `${LABEL}.new`), `${text}\n`, { mode: 0o600 });
   const fd = openSync(hostFile(path, `${LABEL}.new`), constants.O_RDONLY);
@@ -141,7 +159,8 @@ export function label(path: ByteString, { source, repo, commit, links }: Lower):
   closeSync(fd);
   renameSync(hostFile(path, `${LABEL}.new`), hostFile(path, LABEL));
   return () => {
-    if (!wasThere) rmSync(hostFile(path, LABEL), { force: true });
+    if (wasEmpty) discardFolder(path);
+    else if (!wasThere) rmSync(hostFile(path, LABEL), { force: true });
   };
 }
 

@@ -6,6 +6,7 @@ const O_CREAT = 0o100;
 
 /** Calls that change something on the host. */
 const CHANGING = new Set<string | symbol>([
+  'cloneFile',
   'copyRange',
   'fallocate',
   'fchmodat',

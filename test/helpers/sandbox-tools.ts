@@ -107,6 +107,26 @@ export async function stop(child: ChildProcess): Promise<void> {
   await ended;
 }
 
+/** Follows a process and its threads with strace(1). @returns ends that, and gives the lines. */
+export async function traced(
+  pid: number,
+  file: string,
+  args: string[],
+): Promise<() => Promise<string[]>> {
+  const trace = spawn('strace', ['-f', '-qq', '-o', file, ...args, '-p', String(pid)], {
+    stdio: 'ignore',
+  });
+  const isFollowed = () => /TracerPid:\s*[1-9]/.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  await until(isFollowed, 5000);
+  await sleep(200);
+  return async () => {
+    const ended = new Promise((resolve) => trace.once('exit', resolve));
+    trace.kill('SIGTERM');
+    await ended;
+    return readFileSync(file, 'utf8').split('\n');
+  };
+}
+
 /** Runs a program to its end. @throws Error with what it printed, unless it exits 0. */
 export function run(
   command: string,

@@ -196,38 +196,20 @@ test(
   'after it is ready the daemon opens no path and loads nothing',
   sandboxed,
   async ({ library, tools, work }) => {
-    const { readFileSync, writeFileSync, readdirSync } = await import('node:fs');
+    const { writeFileSync, readdirSync } = await import('node:fs');
     const tree = tools.plant(`${work}/tree`, { a: 'base', 'd/b': 'x' });
     const session = await library.unlock({ source: [tree] });
     const { daemon } = await tools.pids(session);
-    const { spawn } = await import('node:child_process');
-    const trace = spawn(
-      'strace',
-      [
-        '-f',
-        '-qq',
-        '-o',
-        `${work}/trace`,
-        '-e',
-        'trace=%file,clone,clone3,fork,vfork,execve',
-        '-p',
-        String(daemon),
-      ],
-      { stdio: ['ignore', 'ignore', 'pipe'] },
-    );
-    await tools.until(
-      () => /TracerPid:\s*[1-9]/.test(readFileSync(`/proc/${daemon}/status`, 'utf8')),
-      5000,
-    );
-    await tools.sleep(200);
+    const end = await tools.traced(daemon, `${work}/trace`, [
+      '-e',
+      'trace=%file,clone,clone3,fork,vfork,execve',
+    ]);
     writeFileSync(`${tree}/a`, 'changed');
     writeFileSync(`${tree}/d/new`, 'x'.repeat(100_000));
     tools.same(readdirSync(`${tree}/d`), ['b', 'new']);
     tools.equal((await session.status()).changes, 2);
     for await (const change of session.diff()) tools.equal(change.path.startsWith('/'), true);
-    trace.kill('SIGTERM');
-    await new Promise((resolve) => trace.once('exit', resolve));
-    const calls = readFileSync(`${work}/trace`, 'utf8').split('\n');
+    const calls = await end();
     // Relative to a descriptor of the lower, or to a descriptor alone; never from the root or the working directory.
     const byPath = calls.filter(
       (line) => /\((?:AT_FDCWD, )?"[^"]/.test(line) || /"\//.test(line) || /exec|fork/.test(line),
