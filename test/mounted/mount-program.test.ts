@@ -264,6 +264,38 @@ test('volatile syncs nothing', sandboxed, async ({ library, tools, work }) => {
   }
 });
 
+test('suid and dev are what programs and devices then do', sandboxed, async ({ tools, work }) => {
+  const fs = await import('node:fs');
+  const { spawnSync } = await import('node:child_process');
+  fs.mkdirSync(`${work}/lower`);
+  fs.copyFileSync('/usr/bin/id', `${work}/lower/id`);
+  fs.chmodSync(`${work}/lower/id`, 0o4755);
+  tools.run('mknod', ['-m', '666', `${work}/lower/null`, 'c', '1', '3']);
+  fs.mkdirSync(`${work}/mnt`);
+  const mnt = `${work}/mnt`;
+  for (const [options, uid, device] of [
+    ['suid,dev', '0', 'opened'],
+    ['nosuid,dev', '64001', 'opened'],
+    ['suid,nodev', '0', 'EACCES'],
+    ['nosuid,nodev', '64001', 'EACCES'],
+  ] as const) {
+    const args = ['/run/package/build/src/cli/mount.js', '-o', `lowerdir=lower,${options}`, 'mnt'];
+    tools.run('/run/node', args, { cwd: work });
+    const user = ['--reuid=64001', '--regid=64001', '--clear-groups'];
+    const { stdout } = spawnSync('setpriv', [...user, `${mnt}/id`, '-u'], { encoding: 'utf8' });
+    tools.equal(stdout.trim(), uid, options);
+    let outcome = 'opened';
+    try {
+      fs.closeSync(fs.openSync(`${mnt}/null`, 'r'));
+    } catch (error) {
+      outcome = (error as NodeJS.ErrnoException).code ?? '';
+    }
+    tools.equal(outcome, device, options);
+    tools.run('umount', [mnt]);
+  }
+  await tools.nothingIsLeft();
+});
+
 test('what makes no sense is refused by name', sandboxed, async ({ tools, work }) => {
   const fs = await import('node:fs');
   const { spawnSync } = await import('node:child_process');
@@ -273,6 +305,16 @@ test('what makes no sense is refused by name', sandboxed, async ({ tools, work }
     ['lowerdir=lower,index=on', /'index' is not supported/],
     ['lowerdir=lower,redirect_dir=on', /'redirect_dir' is not supported/],
     ['lowerdir=lower,fast', /'fast' is not supported/],
+    ['lowerdir=lower,metacopy=on', /'metacopy' is not supported/],
+    ['lowerdir=lower,nfs_export=on', /'nfs_export' is not supported/],
+    ['lowerdir=lower,userxattr', /'userxattr' is not supported/],
+    // Of fuse-overlayfs, beyond what it documents.
+    ['lowerdir=lower,timeout=5', /'timeout' is not supported/],
+    ['lowerdir=lower,threaded=1', /'threaded' is not supported/],
+    ['lowerdir=lower,fsync=0', /'fsync' is not supported/],
+    ['lowerdir=lower,fast_ino=1', /'fast_ino' is not supported/],
+    ['lowerdir=lower,plugins=p', /'plugins' is not supported/],
+    ['lowerdir=lower,clone_fd', /'clone_fd' is not supported/],
     ['ro', /no lowerdir/],
     ['lowerdir=lower,upperdir=up', /need each other/],
     ['lowerdir=lower,upperdir=up,workdir=up/in', /one inside the other/],
