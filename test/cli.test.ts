@@ -42,6 +42,7 @@ const STATUS: SessionStatus = {
   used: 1536,
   limit: 2 ** 31,
   changes: 2,
+  moreChanges: false,
   pid: 41,
   keeper: 40,
   started: '2026-01-02T03:04:05Z',
@@ -85,6 +86,7 @@ const LOCKED: LockResult = {
   name: 'usr',
   mountpoint: '/usr',
   changes: 2,
+  moreChanges: false,
   used: 1536,
   draining: false,
   holders: [],
@@ -259,6 +261,7 @@ test('status says what is wrong, with the end of the log', async (t) => {
     health: 'dead',
     used: null,
     changes: null,
+    moreChanges: false,
     problems: ['the daemon is gone'],
     log: ['killed\u001b[2J'],
   });

@@ -1,5 +1,6 @@
 import test from 'ava';
 import { Control } from '../src/fuse/control.ts';
+import type { Subject } from '../src/fuse/control.ts';
 import type { Change } from '../src/overlay/change.ts';
 
 const USAGE = { used: 10, limit: 100, inodes: 1, nodes: 1, bytesWritten: 0, bytesCopied: 0 };
@@ -17,7 +18,12 @@ function changes(count: number, first = 0): Change[] {
 
 /** A control over these changes, and the whole of what it tells of them. */
 function control(listed: () => Change[], usage = USAGE): Control {
-  return new Control({ overlay: { changes: listed, usage: () => usage } });
+  return new Control({ overlay: overlayOf(listed, usage) });
+}
+
+function overlayOf(listed: () => Change[], usage = USAGE): Subject['overlay'] {
+  const countChanges = () => ({ changes: listed().length, moreChanges: false });
+  return { changes: listed, countChanges, usage: () => usage };
 }
 
 interface Part {
@@ -78,6 +84,7 @@ test('status counts changes and warns from 90 % on', (t) => {
   t.deepEqual(control(() => changes(3)).answer('status', undefined), {
     ...USAGE,
     changes: 3,
+    moreChanges: false,
     requests: {},
     warnings: [],
   });
@@ -88,7 +95,7 @@ test('status counts changes and warns from 90 % on', (t) => {
 test('changes are counted again only after a request that may have made one', (t) => {
   let listings = 0;
   const server = { requests: { WRITE: 1 }, taint: undefined, mutations: 1 };
-  const overlay = { changes: () => changes(++listings), usage: () => USAGE };
+  const overlay = overlayOf(() => changes(++listings));
   const asked = new Control({ overlay, server });
   t.like(asked.answer('status', undefined), { changes: 1 });
   t.like(asked.answer('status', undefined), { changes: 1 });
@@ -98,7 +105,7 @@ test('changes are counted again only after a request that may have made one', (t
 
 test('status says which bug was met', (t) => {
   const server = { requests: {}, taint: 'WRITE met a bug: oops', mutations: 0 };
-  const overlay = { changes: () => [], usage: () => USAGE };
+  const overlay = overlayOf(() => []);
   const status = new Control({ overlay, server }).answer('status', undefined);
   t.like(status, { taint: 'WRITE met a bug: oops' });
 });

@@ -2,7 +2,7 @@
  * What the main thread may ask of the thread that serves the filesystem, which answers between two requests: a name
  * for each question and the function that answers it.
  */
-import type { By, ByFinder, Change, ChangeOptions } from '../overlay/change.ts';
+import type { By, ByFinder, Change, ChangeCount, ChangeOptions } from '../overlay/change.ts';
 import type { Usage } from '../overlay/overlay.ts';
 import type { Undone } from '../overlay/undo.ts';
 import type { Server } from './server.ts';
@@ -13,6 +13,7 @@ import type { Snapshots } from './snapshots.ts';
 export interface Subject {
   overlay: {
     changes(options?: ChangeOptions, finder?: ByFinder): Iterable<Change>;
+    countChanges(budgetMs: number): ChangeCount;
     usage(): Usage;
   };
   /** Where it is recorded who changes what. */
@@ -29,9 +30,8 @@ export interface Subject {
   operations?: () => Record<string, OperationStatistics>;
 }
 
-export interface Status extends Usage {
-  /** Paths that differ from the lower. */
-  changes: number;
+/** Of the changes: paths that differ from the lower. */
+export interface Status extends Usage, ChangeCount {
   /** By opcode. */
   requests: Record<string, number>;
   /** The first bug met. */
@@ -50,6 +50,9 @@ const CHUNK = 4096;
 /** Listings kept at a time: of askers at once, and of those that went away before the end. */
 const LISTINGS_MAX = 4;
 
+/** Longest that the filesystem waits while its changes are counted. */
+const COUNT_MS = 50;
+
 /** Part of the limit beyond which a session is nearly full. */
 export const NEARLY_FULL = 0.9;
 
@@ -58,7 +61,7 @@ export class Control {
   /** Listings that are still being told, oldest first. */
   readonly #listings: Map<number, Change[]> = new Map();
   #lastListing = 0;
-  #counted: { mutations: number; changes: number } | undefined;
+  #counted: (ChangeCount & { mutations: number }) | undefined;
 
   constructor(subject: Subject) {
     this.#subject = subject;
@@ -75,7 +78,7 @@ export class Control {
     const { overlay, server } = this.#subject;
     const status: Status = {
       ...overlay.usage(),
-      changes: this.#count(),
+      ...this.#count(),
       requests: server?.requests ?? {},
       warnings: this.#warnings(),
     };
@@ -92,14 +95,15 @@ export class Control {
     return { ...overlay.usage(), operations: operations?.() ?? Object.fromEntries(counted) };
   }
 
-  /** Changes there are; counted again only after a request that may have made one, since it takes 2 us for each. */
-  #count(): number {
+  /** Counted again only after a request that may have made a change, since it takes 2 to 30 us for each. */
+  #count(): ChangeCount {
     const { overlay, server } = this.#subject;
     const mutations = server?.mutations ?? 0;
     if (this.#counted?.mutations !== mutations) {
-      this.#counted = { mutations, changes: [...overlay.changes()].length };
+      this.#counted = { mutations, ...overlay.countChanges(COUNT_MS) };
     }
-    return this.#counted.changes;
+    const { changes, moreChanges } = this.#counted;
+    return { changes, moreChanges };
   }
 
   /**

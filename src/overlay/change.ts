@@ -32,6 +32,12 @@ export interface Change {
   xattrs?: Name[];
 }
 
+export interface ChangeCount {
+  changes: number;
+  /** There are more: to count all would have kept the filesystem waiting for too long. */
+  moreChanges: boolean;
+}
+
 /** A change, and who made it: the kernel does not say when it writes mapped pages, and a process may not be seen. */
 export interface By {
   /** Milliseconds since 1970. */

@@ -7,13 +7,16 @@
 import { Attr, S_IFDIR, S_IFMT } from '../layers/layer.ts';
 import type { Name } from '../layers/layer.ts';
 import type { LowerRef } from '../layers/upper.ts';
-import type { By, ByFinder, Change, ChangeOptions } from './change.ts';
+import type { By, ByFinder, Change, ChangeCount, ChangeOptions } from './change.ts';
 import { Comparer, samePlace, timesDiffer, type Base, type Difference } from './difference.ts';
 import type { Inode } from './inode.ts';
 import type { Listing } from './listing.ts';
 import { narrowed } from './narrow.ts';
 import { below, Sources, type Source } from './renames.ts';
 import type { Tree } from './tree.ts';
+
+/** Names compared between two looks at the clock. */
+const STEPS = 32;
 
 /** A change, with what it is made of. */
 export interface Finding<Node extends object> {
@@ -34,6 +37,20 @@ export function changes<Node extends object>(
   const walk = new ChangeWalk(tree, listing, options, finder);
   try {
     return walk.run().map(({ change }) => change);
+  } finally {
+    walk.release();
+  }
+}
+
+/** How many changes there are, by looking for no longer than `budgetMs`. */
+export function countChanges<Node extends object>(
+  tree: Tree<Node>,
+  listing: Listing<Node>,
+  budgetMs: number,
+): ChangeCount {
+  const walk = new ChangeWalk(tree, listing, {});
+  try {
+    return walk.count(budgetMs);
   } finally {
     walk.release();
   }
@@ -63,6 +80,9 @@ export class ChangeWalk<Node extends object> {
   readonly #finder: ByFinder | undefined;
   /** Who changed what is at the paths that were looked at. */
   readonly #bringers: Map<string, By | null> = new Map();
+  #deadline = Infinity;
+  #isLate = false;
+  #steps = 0;
 
   constructor(tree: Tree<Node>, listing: Listing<Node>, options: ChangeOptions, finder?: ByFinder) {
     this.#finder = finder;
@@ -99,6 +119,14 @@ export class ChangeWalk<Node extends object> {
     );
   }
 
+  /** To be called once, instead. */
+  count(budgetMs: number): ChangeCount {
+    const { root } = this.#tree;
+    this.#deadline = performance.now() + budgetMs;
+    this.#directory('', '', root, root.lowers);
+    return { changes: this.#found.length, moreChanges: this.#isLate };
+  }
+
   /** Lets go of the inodes. */
   release(): void {
     for (const inode of this.#held.splice(0).toReversed()) {
@@ -120,9 +148,15 @@ export class ChangeWalk<Node extends object> {
   #directory(path: string, from: string, dir: Inode<Node>, base: readonly LowerRef[]): boolean {
     let isChanged = false;
     for (const name of this.#namesToCompare(dir, base)) {
+      if (this.#mustStop()) break;
       if (this.#name(path, from, dir, base, name)) isChanged = true;
     }
     return isChanged;
+  }
+
+  #mustStop(): boolean {
+    if (this.#steps++ % STEPS === 0 && performance.now() > this.#deadline) this.#isLate = true;
+    return this.#isLate;
   }
 
   #namesToCompare(dir: Inode<Node>, base: readonly LowerRef[]): Iterable<Name> {

@@ -18,8 +18,8 @@ import {
 import type { LowerLayer, Name } from '../layers/layer.ts';
 import type { UpperLayer, UpperSpace } from '../layers/upper.ts';
 import { changeAttributes, markModified } from './attributes.ts';
-import { changes } from './changes.ts';
-import type { ByFinder, Change, ChangeOptions } from './change.ts';
+import { changes, countChanges } from './changes.ts';
+import type { ByFinder, Change, ChangeCount, ChangeOptions } from './change.ts';
 import { Comparison } from './comparison.ts';
 import { checkFree, createNode } from './creation.ts';
 import {
@@ -362,6 +362,11 @@ export class Overlay<Node extends object = object> implements Filesystem {
   /** What the session has changed, sorted by path. @param finder  with it, each change is told with who made it. */
   changes(options?: ChangeOptions, finder?: ByFinder): Iterable<Change> {
     return changes(this.#tree, this.#listing, options, finder);
+  }
+
+  /** How many changes there are, by looking for no longer than `budgetMs`. */
+  countChanges(budgetMs: number): ChangeCount {
+    return countChanges(this.#tree, this.#listing, budgetMs);
   }
 
   /** Takes paths, as in `Change`, back to what the lowers have; the kernel is to be told. All or none. @throws FsError. */

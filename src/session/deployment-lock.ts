@@ -84,6 +84,7 @@ export async function lockBooted(options: BootedLockOptions = {}): Promise<LockR
     name: 'usr',
     mountpoint: USR,
     changes: null,
+    moreChanges: false,
     used: null,
     draining,
     holders,

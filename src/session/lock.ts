@@ -29,6 +29,8 @@ export interface LockResult {
   mountpoint: string;
   /** Paths thrown away; `null` when the daemon could not be asked. */
   changes: number | null;
+  /** There were more. */
+  moreChanges: boolean;
   /** Bytes thrown away; `null` when the daemon could not be asked. */
   used: number | null;
   /**
@@ -69,6 +71,7 @@ export async function lock(folder: string, name: string, lazy: boolean): Promise
     name,
     mountpoint: shown(seen.record?.mountpoint ?? ''),
     changes: seen.answer?.changes ?? null,
+    moreChanges: seen.answer?.moreChanges ?? false,
     used: seen.answer?.used ?? null,
     draining: false,
     holders: [],

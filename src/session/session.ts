@@ -50,6 +50,8 @@ export interface SessionStatus {
   limit: number | null;
   /** Paths that `diff` would list; `null` when the daemon does not answer. */
   changes: number | null;
+  /** There are more than `changes`: they were not all counted, since the filesystem waits meanwhile. */
+  moreChanges: boolean;
   /** The daemon's, or `null` when it is gone. */
   pid: number | null;
   /** The keeper's, or `null` when it is gone. */
@@ -126,6 +128,7 @@ export class Session implements AsyncDisposable {
       used: answer?.used ?? null,
       limit: answer?.limit ?? record?.limitBytes ?? null,
       changes: answer?.changes ?? null,
+      moreChanges: answer?.moreChanges ?? false,
       pid: seen.isDaemonAlive ? (state?.daemon.pid ?? null) : null,
       keeper: seen.isKeeperAlive ? (state?.keeper.pid ?? null) : null,
       started: record?.started ?? '',

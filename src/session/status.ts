@@ -41,6 +41,7 @@ export interface WorkerStatus {
   used: number;
   limit: number;
   changes: number;
+  moreChanges: boolean;
   requests: Record<string, number>;
   taint?: string;
   warnings: string[];

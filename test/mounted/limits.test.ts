@@ -185,6 +185,15 @@ test.serial('a lower directory of 10,000 files is renamed as fast as an empty on
   const [full, empty] = [median(times.full), median(times.empty)];
   t.log(`full ${full.toFixed(3)} ms, empty ${empty.toFixed(3)} ms`);
   t.true(full < 2 * empty, `full ${full.toFixed(3)} ms, empty ${empty.toFixed(3)} ms`);
+  // 150,000 paths have changed: they are not all counted while programs wait.
+  const started = performance.now();
+  const asked = session.session.status();
+  await hand.must(['stat full4-moved/f0']);
+  const wait = performance.now() - started;
+  const { changes, moreChanges } = await asked;
+  t.log(`${changes} changes counted, a program waited ${wait.toFixed(0)} ms`);
+  t.true(moreChanges && (changes ?? 0) > 0);
+  t.true(wait < 1000, `${wait} ms`);
 });
 
 function median(values: readonly number[]): number {

@@ -77,9 +77,20 @@ async function end(
   return session.lock({ ...given, ...(discard === undefined ? {} : { discard }) });
 }
 
-function describe({ name, mountpoint, changes, used, draining, kept }: LockResult): string {
+function describe({
+  name,
+  mountpoint,
+  changes,
+  moreChanges,
+  used,
+  draining,
+  kept,
+}: LockResult): string {
   const size = used === null ? '' : ` (${displayBytes(used)})`;
-  const what = changes === null ? 'its changes' : `${plural(changes, 'change')}${size}`;
+  const what =
+    changes === null
+      ? 'its changes'
+      : `${moreChanges ? 'over ' : ''}${plural(changes, 'change')}${size}`;
   if (kept !== null) return `${name}: ${mountpoint} is locked again; its changes are in ${kept}`;
   if (draining) {
     return `${name}: ${mountpoint} is locked again; ${what} will be discarded when the last process lets go`;

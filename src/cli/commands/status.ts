@@ -91,7 +91,7 @@ function overview({ paint, now }: Context, all: SessionStatus[]): string[] {
       one.source === one.mountpoint ? 'in place' : displayText(one.source),
       one.used === null ? '?' : displayBytes(one.used),
       one.limit === null ? '?' : displayBytes(one.limit),
-      one.changes === null ? '?' : String(one.changes),
+      one.changes === null ? '?' : `${one.changes}${one.moreChanges ? '+' : ''}`,
       displayAge(one.started, now()),
       one.health,
     ]),
