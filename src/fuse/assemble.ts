@@ -51,7 +51,7 @@ function open(
   onProblem: (message: string) => void,
 ): Lower {
   if (lower.kind === 'directory') {
-    const layer = new DirectoryLayer(native, lower.fd, { links, above, ids });
+    const layer = new DirectoryLayer(native, lower.fd, { links, above, ids, onProblem });
     return lower.hasAufsWhiteouts ? new AufsLayer(layer, above) : layer;
   }
   return CommitLayer.open(native, lower.fds, { ...lower, ids, onProblem, wakeFd });

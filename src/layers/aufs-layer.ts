@@ -113,6 +113,10 @@ export class AufsLayer implements LowerLayer<DirectoryNode> {
     return this.#inner.place(node);
   }
 
+  problems(): string[] {
+    return this.#inner.problems();
+  }
+
   close(): void {
     this.#inner.close();
   }

@@ -58,11 +58,16 @@ export interface DirectoryLayerOptions {
   ids?: IdMaps | undefined;
   /** Index of each device met, shared by all lowers of a process; another for what is no lower of the session. */
   devices?: Map<number, number>;
+  /** Told, once for each, of what is EIO here. */
+  onProblem?: (message: string) => void;
 }
 
 /** What overlayfs keeps its bookkeeping under, privileged and not; doubled, a nested overlay's own. */
 const OVERLAY_PREFIXES = ['trusted.overlay.', 'user.overlay.'];
 const YES = 'y'.charCodeAt(0);
+
+/** Problems that are remembered. */
+const PROBLEMS_MAX = 100;
 
 export class DirectoryLayer implements LowerLayer<DirectoryNode> {
   readonly root: DirectoryNode = new DirectoryNode(undefined, '');
@@ -77,6 +82,8 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
   readonly #attr: Attr = new Attr();
   readonly #directories: LRUCache<DirectoryNode, number>;
   readonly #files: LRUCache<DirectoryNode, number>;
+  readonly #onProblem: ((message: string) => void) | undefined;
+  readonly #problems: Set<string> = new Set();
   /** Cleared at the first EPERM: only a file's owner may ask for it. */
   #noatime: number = O_NOATIME;
 
@@ -88,6 +95,7 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
     this.#above = options.above ?? false;
     this.#ids = options.ids;
     this.#devices = options.devices ?? devices;
+    this.#onProblem = options.onProblem;
     const dispose = (fd: number): void => void native.close(fd);
     this.#directories = new LRUCache({ max: OPEN_DIRECTORIES_MAX, dispose });
     this.#files = new LRUCache({ max: OPEN_FILES_MAX, dispose });
@@ -102,6 +110,7 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
   }
 
   entries(dir: DirectoryNode): Entries {
+    if (!this.#directories.has(dir)) this.#refuseMoved(dir, 'redirect');
     const fd = check(this.#open(dir, constants.O_RDONLY | constants.O_DIRECTORY));
     const listing = this.#native.listDirectory(fd);
     // What is listed is mostly looked into next: one open does for both.
@@ -177,6 +186,30 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
     return OVERLAY_PREFIXES.some((prefix) => this.#rawXattr(dir, `${prefix}opaque`)?.[0] === YES);
   }
 
+  /** What has been refused. */
+  problems(): string[] {
+    return [...this.#problems];
+  }
+
+  /**
+   * What has its names or its data elsewhere in the layers below, as overlayfs has noted, is not shown without them.
+   *
+   * @throws FsError EIO.
+   */
+  #refuseMoved(node: DirectoryNode, mark: 'redirect' | 'metacopy'): void {
+    if (!this.#above) return;
+    const found = OVERLAY_PREFIXES.find((prefix) => this.#rawXattr(node, prefix + mark));
+    if (found === undefined || (mark === 'redirect' && this.isOpaque(node))) return;
+    const what = mark === 'redirect' ? 'directory was moved' : 'file has no data of its own';
+    const path = Buffer.from(this.place(node).path ?? '', 'latin1').toString();
+    const message = `/${path}: this ${what} (${found}${mark}), which is not followed in a lower`;
+    if (!this.#problems.has(message) && this.#problems.size < PROBLEMS_MAX) {
+      this.#problems.add(message);
+      this.#onProblem?.(message);
+    }
+    throw new FsError('EIO', message);
+  }
+
   getxattr(node: DirectoryNode, name: ByteString): Uint8Array | undefined {
     return this.#rawXattr(node, this.#above ? escapeXattr(name) : name);
   }
@@ -223,6 +256,7 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
     if (dir.parent === undefined) return this.#rootFd;
     const cached = this.#directories.get(dir);
     if (cached !== undefined) return cached;
+    this.#refuseMoved(dir, 'redirect');
     const fd = check(this.#open(dir, O_PATH | constants.O_DIRECTORY));
     this.#directories.set(dir, fd);
     return fd;
@@ -232,6 +266,7 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
   #file(node: DirectoryNode): number {
     const cached = this.#files.get(node);
     if (cached !== undefined) return cached;
+    this.#refuseMoved(node, 'metacopy');
     let fd = this.#open(node, constants.O_RDONLY | constants.O_NONBLOCK | this.#noatime);
     if (fd === -EPERM && this.#noatime !== 0) {
       this.#noatime = 0;

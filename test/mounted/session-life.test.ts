@@ -64,6 +64,41 @@ test('several sources are stacked, topmost first', sandboxed, async ({ library, 
 });
 
 test(
+  'what overlayfs has moved in a lower is refused where it is, and told',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const fs = await import('node:fs');
+    const base = tools.plant(`${work}/base`, { 'old/in': 'in it', file: 'data', kept: 'kept' });
+    const [top, aside, mnt] = ['top', 'aside', 'mnt'].map((name) =>
+      tools.plant(`${work}/${name}`, {}),
+    ) as [string, string, string];
+    const layers = `lowerdir=${base},upperdir=${top},workdir=${aside}`;
+    const options = `${layers},redirect_dir=on,metacopy=on`;
+    tools.run('mount', ['-t', 'overlay', '-o', options, 'none', mnt]);
+    fs.renameSync(`${mnt}/old`, `${mnt}/new`);
+    fs.chmodSync(`${mnt}/file`, 0o600);
+    fs.mkdirSync(`${mnt}/made`);
+    fs.writeFileSync(`${mnt}/made/x`, 'x');
+    tools.run('umount', [mnt]);
+    const session = await library.unlock({ source: [top, base], mountpoint: mnt });
+    tools.same(fs.readdirSync(mnt).toSorted(), ['file', 'kept', 'made', 'new']);
+    tools.equal(fs.readFileSync(`${mnt}/made/x`, 'utf8'), 'x');
+    tools.equal(fs.readFileSync(`${mnt}/kept`, 'utf8'), 'kept');
+    tools.equal(fs.statSync(`${mnt}/file`).mode & 0o7777, 0o600);
+    tools.matches((await tools.rejection(fs.promises.readdir(`${mnt}/new`))).message, /EIO/);
+    tools.matches((await tools.rejection(fs.promises.readFile(`${mnt}/new/in`))).message, /EIO/);
+    tools.matches((await tools.rejection(fs.promises.readFile(`${mnt}/file`))).message, /EIO/);
+    const { health, problems } = await session.status();
+    tools.same([health, problems.length], ['ok', 2]);
+    for (const path of ['/new', '/file']) {
+      tools.matches(problems.join('\n'), new RegExp(`${path}: this .* is not followed in a lower`));
+    }
+    await session.lock();
+    await tools.nothingIsLeft();
+  },
+);
+
+test(
   'names: the last component, a number when taken, odd bytes made safe',
   sandboxed,
   async ({ library, tools, work }) => {
