@@ -32,7 +32,7 @@ import { bootId, readRecord, type SessionRecord, writeRecord } from './record.ts
 import { listSessions } from './registry.ts';
 import { checkContext } from './selinux.ts';
 import { Session } from './session.ts';
-import { clearLeft, findLeft, type Left, resumed } from './resume.ts';
+import { clearLeft, findLeft, type Left, resumed, settingsOf } from './resume.ts';
 import type { Store } from './store.ts';
 import {
   checkFolder,
@@ -287,6 +287,7 @@ async function begin(options: UnlockOptions, found: Found): Promise<Launched> {
     ...(options.transport !== undefined && { transport: options.transport }),
     ...(booted !== undefined && { deployment: booted.record }),
     ...(context !== undefined && { context }),
+    settings: settingsOf(options),
     limitBytes,
     started: new Date().toISOString(),
     launcher: self(),

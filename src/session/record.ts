@@ -21,6 +21,16 @@ export interface DeploymentRecord {
   state: UnlockedState;
 }
 
+/** Options that are as `unlock` was given them, and that a session has again when it is brought back. */
+export interface SessionSettings {
+  history?: number;
+  verify?: boolean;
+  allowPartial?: boolean;
+  mountOptions?: readonly string[];
+  suid?: boolean;
+  dev?: boolean;
+}
+
 /** Written once. Paths are byte strings. */
 export interface SessionRecord {
   version: 1;
@@ -48,6 +58,8 @@ export interface SessionRecord {
   deployment?: DeploymentRecord;
   /** The SELinux label of the mount. */
   context?: string;
+  /** Absent in records of versions before it was. */
+  settings?: SessionSettings;
   limitBytes: number;
   /** ISO 8601, UTC. */
   started: string;

@@ -8,7 +8,7 @@ import { SOCKET_NAME } from './control.ts';
 import { OWN_PLACE, registryFolder } from './folders.ts';
 import type { UnlockOptions } from './launcher.ts';
 import { clear } from './lock.ts';
-import { readRecord, type SessionRecord } from './record.ts';
+import { readRecord, type SessionRecord, type SessionSettings } from './record.ts';
 import { listSessions } from './registry.ts';
 import { inspect, isResumable } from './status.ts';
 import { keepsInFolder } from './upper.ts';
@@ -59,10 +59,24 @@ function refuse({ name, source }: SessionRecord, why: string): never {
   );
 }
 
-/** The options that a session was started with, so that it is what it was. */
+/** What of the options is remembered as it was given. */
+export function settingsOf(options: UnlockOptions): SessionSettings {
+  const { history, verify, allowPartial, mountOptions, suid, dev } = options;
+  return {
+    ...(history !== undefined && { history }),
+    ...(verify !== undefined && { verify }),
+    ...(allowPartial !== undefined && { allowPartial }),
+    ...(mountOptions !== undefined && { mountOptions }),
+    ...(suid !== undefined && { suid }),
+    ...(dev !== undefined && { dev }),
+  };
+}
+
+/** The options that a session was started with, so that it is what it was; what is given anew goes before. */
 export function resumed(given: UnlockOptions, { folder, record }: Left): UnlockOptions {
   rmSync(join(folder, SOCKET_NAME), { force: true });
   return {
+    ...record.settings,
     ...given,
     name: record.name,
     source: (record.commit === undefined ? record.source : [record.commit]).map(hostPath),

@@ -82,6 +82,53 @@ test(
 );
 
 test(
+  'a session that is brought back has the options that it had',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const fs = await import('node:fs');
+    const mnt = tools.plant(`${work}/mnt`, {});
+    const session = await library.unlock({
+      source: [tools.plant(`${work}/tree`, { a: 'a' })],
+      mountpoint: mnt,
+      name: 'same',
+      upper: 'tmpfs',
+      size: '8M',
+      history: 20,
+      suid: false,
+      mountOptions: ['noexec'],
+    });
+    /** How many of so many new files it is known of who made them. */
+    const known = async (name: string, count: number) => {
+      for (let i = 0; i < count; i++) fs.writeFileSync(`${mnt}/${name}${i}`, 'x');
+      let recorded = 0;
+      for await (const { by } of session.diff({ by: true })) if (by != null) recorded++;
+      return recorded;
+    };
+    const flags = () => tools.run('findmnt', ['-no', 'OPTIONS', mnt]).trim().split(',');
+    const before = flags();
+    tools.equal(['nosuid', 'noexec'].every((flag) => before.includes(flag)), true);
+    tools.equal(await known('f', 30), 20);
+    const die = async () => {
+      const { daemon, keeper } = await tools.pids(session);
+      process.kill(daemon, 'SIGKILL');
+      const exists = (pid: number) => fs.existsSync(`/proc/${pid}`);
+      await tools.until(() => !exists(keeper) && !exists(daemon), 5000);
+    };
+    for (let round = 0; round < 2; round++) {
+      await die();
+      await library.unlock({ source: [], name: 'same' });
+      tools.same(flags(), before);
+      tools.equal(await known(`g${round}-`, 30), 20);
+    }
+    await die();
+    await library.unlock({ source: [], name: 'same', history: 25 });
+    tools.equal(await known('h', 30), 25);
+    await session.lock();
+    await tools.nothingIsLeft();
+  },
+);
+
+test(
   'a dead session on a tmpfs is discarded by lock',
   sandboxed,
   async ({ library, tools, work }) => {
