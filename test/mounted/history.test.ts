@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import test from 'ava';
 import type { Change, ChangeOptions, Session } from '../../src/index.ts';
 import { mounted } from '../helpers/mounted.ts';
+import { inSandbox, USERS } from '../helpers/sandbox.ts';
 
 const PROGRAM = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 const LOWER = {
@@ -99,4 +100,80 @@ test('the command: columns, JSON, none recorded', async (t) => {
   t.is(run(without.session.name), 'A\t/new\tnot recorded\n');
   const wrong = spawnSync(process.execPath, [PROGRAM, 'unlock', '/tmp', '--history=1000001']);
   t.is(wrong.status, 2);
+});
+
+rootTest('an ordinary user is told who changed what in his session', async (t) => {
+  const [uid] = USERS;
+  const told = await inSandbox(
+    async ({ tools, work }) => {
+      const { execFileSync } = await import('node:child_process');
+      const files = { 'd/gone': 'x', 'd/stays': 's', edit: 'z', old: 'y' };
+      const tree = tools.plant(`${work}/tree`, files);
+      const mnt = tools.plant(`${work}/mnt`, {});
+      const lines: string[][] = [];
+      for (const upper of ['memory', tools.plant(`${work}/changes`, {})]) {
+        const { err } = tools.ostreeTs(['unlock', tree, mnt, `--upper=${upper}`]);
+        execFileSync('rm', ['d/gone'], { cwd: mnt });
+        execFileSync('sh', ['-c', 'exec cat >>edit <<E\nmore\nE\n'], { cwd: mnt });
+        execFileSync('mv', ['old', 'new'], { cwd: mnt });
+        const { code, out } = tools.ostreeTs(['diff', 'mnt', '--by']);
+        tools.equal(code, 0, err);
+        lines.push(out.trim().split('\n'));
+        tools.equal(tools.ostreeTs(['lock', 'mnt', '--discard']).code, 0);
+      }
+      await tools.nothingIsLeft();
+      return lines;
+    },
+    { uid },
+  );
+  t.is(told.length, 2);
+  for (const lines of told) {
+    const columns = lines.map((line) => line.split('\t'));
+    t.deepEqual(
+      columns.map(([kind, path, program, , user]) => [kind, path, program, user]),
+      [
+        ['D', '/d/gone', 'rm', `${uid}`],
+        ['M', '/edit', 'cat', `${uid}`],
+        ['A', '/new', 'mv', `${uid}`],
+        ['D', '/old', 'mv', `${uid}`],
+      ],
+    );
+    t.true(columns.every(([, , , pid, , time]) => Number(pid) > 1 && /^20\S+Z$/.test(time ?? '')));
+  }
+});
+
+rootTest('an ordinary user is told who changed what in a session of his command', async (t) => {
+  const [uid] = USERS;
+  const { out, pid } = await inSandbox(
+    async ({ tools, work }) => {
+      const tree = tools.plant(`${work}/tree`, { 'd/gone': 'x' });
+      const script = 'rm d/gone; echo new >new; echo ready; read wait';
+      const cwd = { cwd: tree };
+      const running = await tools.startCommand(['run', '.', '--', 'sh', '-c', script], cwd);
+      const told = tools.ostreeTs(['diff', 'tree', '--by']);
+      tools.equal(told.code, 0, told.err);
+      const [shell] = tools.processesOf(`sh -c ${script}`).filter(
+        // The command itself and its runner have these words as well.
+        (each) => tools.run('cat', [`/proc/${each}/comm`]).trim() === 'sh',
+      );
+      running.kill();
+      await tools.exitCode(running);
+      await tools.nothingIsLeft();
+      return { out: told.out, pid: shell };
+    },
+    { uid },
+  );
+  const columns = out
+    .trim()
+    .split('\n')
+    .map((line) => line.split('\t'));
+  // He is root there, and processes have the numbers that they have outside.
+  t.deepEqual(
+    columns.map(([kind, path, program, , user]) => [kind, path, program, user]),
+    [
+      ['D', '/d/gone', 'rm', '0'],
+      ['A', '/new', 'sh', '0'],
+    ],
+  );
+  t.is(Number(columns[1]?.[3]), pid ?? 0);
 });

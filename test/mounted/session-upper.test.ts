@@ -106,7 +106,10 @@ test(
     };
     const flags = () => tools.run('findmnt', ['-no', 'OPTIONS', mnt]).trim().split(',');
     const before = flags();
-    tools.equal(['nosuid', 'noexec'].every((flag) => before.includes(flag)), true);
+    tools.equal(
+      ['nosuid', 'noexec'].every((flag) => before.includes(flag)),
+      true,
+    );
     tools.equal(await known('f', 30), 20);
     const die = async () => {
       const { daemon, keeper } = await tools.pids(session);
