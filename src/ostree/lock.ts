@@ -56,7 +56,10 @@ export async function lockShared(
             `another process has had ${label} locked for ${seconds} s`,
             'try again when it has finished (a prune, perhaps)',
           )
-        : new SessionError(`cannot lock ${label}: ${errnoName(result)}`);
+        : new SessionError(
+            `cannot lock ${label}: ${errnoName(result)}`,
+            'see whether its file system has locks (as NFS may not): core.locking=false in its config',
+          );
     }
     if (!isTold) options.onWait?.(`another process has locked ${label}; waiting for it`);
     await sleep(POLL_MS);
@@ -75,12 +78,20 @@ export function lockAlone(native: Native, dirfd: number, name: string): number {
 
 /** Why nothing can be written, as something to be told. */
 export function unwritable(label: string, result: number): SessionError {
-  if (result === -errno.EROFS) return new SessionError(`${label} is on a read-only file system`);
+  if (result === -errno.EROFS) {
+    return new SessionError(
+      `${label} is on a read-only file system`,
+      'remount it: mount -o remount,rw; or write to another one: --repo=REPO',
+    );
+  }
   if (result === -errno.EACCES || result === -errno.EPERM) {
     return new SessionError(`${label} may not be written by this user`, 'run this as its owner');
   }
   if (result === -errno.ENOSPC || result === -errno.EDQUOT) return full(label);
-  return new SessionError(`cannot write to ${label}: ${errnoName(result)}`);
+  return new SessionError(
+    `cannot write to ${label}: ${errnoName(result)}`,
+    'look at the kernel log and at the disk, and try again',
+  );
 }
 
 export function full(label: string): SessionError {

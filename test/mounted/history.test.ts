@@ -104,18 +104,17 @@ test('the command: columns, JSON, none recorded', async (t) => {
 
 rootTest('an ordinary user is told who changed what in his session', async (t) => {
   const [uid] = USERS;
-  const told = await inSandbox(
+  const printed = await inSandbox(
     async ({ tools, work }) => {
-      const { execFileSync } = await import('node:child_process');
       const files = { 'd/gone': 'x', 'd/stays': 's', edit: 'z', old: 'y' };
       const tree = tools.plant(`${work}/tree`, files);
       const mnt = tools.plant(`${work}/mnt`, {});
       const lines: string[][] = [];
       for (const upper of ['memory', tools.plant(`${work}/changes`, {})]) {
         const { err } = tools.ostreeTs(['unlock', tree, mnt, `--upper=${upper}`]);
-        execFileSync('rm', ['d/gone'], { cwd: mnt });
-        execFileSync('sh', ['-c', 'exec cat >>edit <<E\nmore\nE\n'], { cwd: mnt });
-        execFileSync('mv', ['old', 'new'], { cwd: mnt });
+        tools.run('rm', [`${mnt}/d/gone`]);
+        tools.run('sh', ['-c', 'cd "$0"; exec cat >>edit <<E\nmore\nE\n', mnt]);
+        tools.run('mv', [`${mnt}/old`, `${mnt}/new`]);
         const { code, out } = tools.ostreeTs(['diff', 'mnt', '--by']);
         tools.equal(code, 0, err);
         lines.push(out.trim().split('\n'));
@@ -126,8 +125,8 @@ rootTest('an ordinary user is told who changed what in his session', async (t) =
     },
     { uid },
   );
-  t.is(told.length, 2);
-  for (const lines of told) {
+  t.is(printed.length, 2);
+  for (const lines of printed) {
     const columns = lines.map((line) => line.split('\t'));
     t.deepEqual(
       columns.map(([kind, path, program, , user]) => [kind, path, program, user]),
@@ -150,8 +149,8 @@ rootTest('an ordinary user is told who changed what in a session of his command'
       const script = 'rm d/gone; echo new >new; echo ready; read wait';
       const cwd = { cwd: tree };
       const running = await tools.startCommand(['run', '.', '--', 'sh', '-c', script], cwd);
-      const told = tools.ostreeTs(['diff', 'tree', '--by']);
-      tools.equal(told.code, 0, told.err);
+      const diff = tools.ostreeTs(['diff', 'tree', '--by']);
+      tools.equal(diff.code, 0, diff.err);
       const [shell] = tools.processesOf(`sh -c ${script}`).filter(
         // The command itself and its runner have these words as well.
         (each) => tools.run('cat', [`/proc/${each}/comm`]).trim() === 'sh',
@@ -159,7 +158,7 @@ rootTest('an ordinary user is told who changed what in a session of his command'
       running.kill();
       await tools.exitCode(running);
       await tools.nothingIsLeft();
-      return { out: told.out, pid: shell };
+      return { out: diff.out, pid: shell };
     },
     { uid },
   );

@@ -111,10 +111,11 @@ test(
       true,
     );
     tools.equal(await known('f', 30), 20);
+    // oxlint-disable-next-line unicorn/consistent-function-scoping -- the body runs in another process
+    const exists = (pid: number) => fs.existsSync(`/proc/${pid}`);
     const die = async () => {
       const { daemon, keeper } = await tools.pids(session);
       process.kill(daemon, 'SIGKILL');
-      const exists = (pid: number) => fs.existsSync(`/proc/${pid}`);
       await tools.until(() => !exists(keeper) && !exists(daemon), 5000);
     };
     for (let round = 0; round < 2; round++) {
