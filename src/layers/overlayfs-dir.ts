@@ -58,6 +58,8 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
   readonly #name: Name;
   /** Of an upper that was made just now. */
   #publish: (() => void) | undefined;
+  /** Copies of files of the lowers with several names, by number, as they were at the start. */
+  #linked: (readonly [number, HostNode])[] = [];
   readonly #attr: Attr = new Attr();
   readonly #now: Float64Array = new Float64Array(2);
   readonly #statfs: Float64Array = new Float64Array(9);
@@ -90,6 +92,8 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
   /** @throws UpperError EIO something refers to what the lowers do not have. */
   attach(lowers: LowerStack): HostNode {
     this.#tree.attach(lowers);
+    // Before anything of the tree is: what has several names is known by them.
+    this.#linked = this.#links.read();
     for (const path of this.#references) {
       if (this.#tree.hasReferred(path)) continue;
       throw new UpperError(
@@ -117,7 +121,7 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
   }
 
   links(): (readonly [number, HostNode])[] {
-    return this.#links.read();
+    return this.#linked;
   }
 
   linksLeft(number: number): number | undefined {
