@@ -10,6 +10,8 @@ void Add(Napi::Object exports, const char* name) {
 
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("Channel", DefineChannel(env));
+  Add<BackingOpen>(exports, "backingOpen");
+  Add<BackingClose>(exports, "backingClose");
   Add<OpenBeneath>(exports, "openBeneath");
   Add<Open>(exports, "open");
   Add<Close>(exports, "close");

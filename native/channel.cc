@@ -5,6 +5,7 @@
 #include <memory>
 #include <poll.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 
 namespace {
 
@@ -271,3 +272,21 @@ bool Channel::Hand(uint64_t unique, std::vector<Segment>& waiting, size_t length
 }  // namespace
 
 Napi::Function DefineChannel(Napi::Env env) { return Channel::Define(env); }
+
+// struct fuse_backing_map and its ioctls, since 7.40 of linux/fuse.h.
+struct BackingMap {
+  int32_t fd;
+  uint32_t flags;
+  uint64_t padding;
+};
+static_assert(sizeof(BackingMap) == 16);
+
+Napi::Value BackingOpen(const Info& info) {
+  const BackingMap map{Int(info, 1), 0, 0};
+  return Called(info, ioctl(Int(info, 0), _IOW(229, 1, BackingMap), &map));
+}
+
+Napi::Value BackingClose(const Info& info) {
+  const uint32_t id = Uint(info, 1);
+  return Called(info, ioctl(Int(info, 0), _IOW(229, 2, uint32_t), &id));
+}

@@ -72,6 +72,10 @@ Napi::Value DetachedReadonlyBind(const Info& info) {
 Napi::Value DetachedWritableBind(const Info& info) {
   mount_attr attributes{};
   attributes.attr_clr = MOUNT_ATTR_RDONLY;
+  if (info[1].ToBoolean()) {
+    attributes.attr_set = MOUNT_ATTR_NOATIME;
+    attributes.attr_clr |= MOUNT_ATTR__ATIME;
+  }
   return DetachedBind(info, attributes);
 }
 

@@ -159,6 +159,15 @@ export interface ChannelOptions {
 
 export interface Native {
   readonly Channel: new (options: ChannelOptions) => Channel;
+  /**
+   * FUSE_DEV_IOC_BACKING_OPEN of `device`: the file of `fd` is one that opens can be answered with. Its mount counts and not how
+   * `fd` was opened: the kernel opens it again, as whoever asked opens.
+   *
+   * @returns its id, above 0, good until `backingClose`; -ELOOP on a stacked filesystem, -EPERM without CAP_SYS_ADMIN.
+   */
+  backingOpen(device: number, fd: number): number;
+  /** Opens that were answered with the id go on. */
+  backingClose(device: number, id: number): number;
 
   // Files. `path` is relative to dirfd and may hold several components.
   /** openat2 with RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS; O_CLOEXEC always. */
@@ -274,8 +283,11 @@ export interface Native {
    * then mount_setattr(MOUNT_ATTR_RDONLY); -EPERM without CAP_SYS_ADMIN.
    */
   detachedReadonlyBind(dirfd: number): number;
-  /** As above, but writable, though the mount that dirfd is of may be read-only; its filesystem must not be. */
-  detachedWritableBind(dirfd: number): number;
+  /**
+   * As above, but writable, though the mount that dirfd is of may be read-only; its filesystem must not be. With `noatime` reads
+   * change no atime.
+   */
+  detachedWritableBind(dirfd: number, noatime: boolean): number;
   /** Mounts the directory again, read-only, over `path`. @returns 0 or -errno. */
   bindReadonlyOver(dirfd: number, path: ByteString): number;
   umount2(path: ByteString, flags: number): number;

@@ -39,6 +39,7 @@ const STATUS: SessionStatus = {
   mode: 'directory',
   upper: 'memory',
   transport: 'kernel',
+  io: 'cached',
   used: 1536,
   limit: 2 ** 31,
   changes: 2,
@@ -615,7 +616,7 @@ test('', misused, ['diff', '--stat', '--patch'], /cannot be used with option/);
 test('', misused, ['diff', '-p', '-U', 'x'], /no number of lines/);
 test('', misused, ['unlock', 'a', 'b', 'c'], /too many arguments[^]*ostree-ts unlock --help/);
 test('', misused, ['unlock', 'a', '--size'], /argument missing/);
-test('', misused, ['unlock', 'a', '--io=passthrough'], /Only 'cached' works/);
+test('', misused, ['unlock', 'a', '--io=direct'], /Allowed choices are cached, passthrough/);
 test('', misused, ['unlock', 'a', '--transport=carrier-pigeon'], /Allowed choices/);
 test('', misused, ['unlock', 'a', '--links=soft'], /Allowed choices are shared, separate/);
 test('', misused, ['unlock', 'a::b'], /empty path/);

@@ -204,7 +204,7 @@ const ATTR = `
 
 test('fuse_attr_out: valid for ever, times with their sign', (t) => {
   const out = reply();
-  t.is(out.reply.attr(someAttr()), 104);
+  t.is(out.reply.attr(7, someAttr()), 104);
   t.is(
     out.hex(104),
     hex(`
@@ -268,7 +268,7 @@ test('fuse_dirent: padded to 8 bytes, with zeros', (t) => {
 test('fuse_statx_out: everything, creation time too', (t) => {
   const out = reply();
   const attr = Object.assign(someAttr(), { mode: 0o020600, rdevMajor: 8, rdevMinor: 300 });
-  t.is(out.reply.statx(attr), 288);
+  t.is(out.reply.statx(7, attr), 288);
   t.is(
     out.hex(288),
     hex(`
@@ -299,7 +299,7 @@ test('fuse_statx_out: everything, creation time too', (t) => {
 
 test('a creation time that is not known is not claimed', (t) => {
   const out = reply();
-  out.reply.statx(Object.assign(someAttr(), { btimeSec: 0, btimeNsec: 0 }));
+  out.reply.statx(7, Object.assign(someAttr(), { btimeSec: 0, btimeNsec: 0 }));
   t.is(new DataView(out.buffer).getUint32(16 + 32, true), 0x7ff);
 });
 

@@ -13,7 +13,7 @@ import { parseArgs } from 'node:util';
 import { listSessions } from '../../src/index.ts';
 import { figures } from './figures.ts';
 import { FULL, makeInputs, QUICK } from './inputs.ts';
-import { MODES } from './ours.ts';
+import { MODES, USUAL } from './ours.ts';
 import { PEERS, type Peer, unmount } from './peers.ts';
 import { interruption, run } from './process.ts';
 import { table } from './report.ts';
@@ -23,7 +23,8 @@ import { Runner } from './runner.ts';
 const USAGE = `npm run bench -- [options]
   --rows=a,b     only these rows: ${GROUPS.flatMap(({ rows }) => rows.map(({ name }) => name)).join(' ')}
   --peers=a,b    only these peers: ${PEERS.map(({ name }) => name).join(' ')}
-  --modes=a,b    only these of ours: ${MODES.map(({ name }) => name).join(' ')}
+  --modes=a,b    these of ours: ${MODES.map(({ name }) => name).join(' ')}
+                 (${USUAL.join(' ')})
   --rounds=N     at most so many rounds (5; 3 with --quick)
   --quick        smaller inputs and one mode, two minutes rather than fifteen
   --json         one object a line, and nothing else, on stdout`;
@@ -71,7 +72,7 @@ function parse(words: string[]): Options {
     PEERS.map(({ name }) => name),
   );
   const modes = names(
-    values.modes ?? (quick ? MODES[0]?.name : undefined),
+    values.modes ?? USUAL.slice(0, quick ? 1 : undefined).join(','),
     MODES.map(({ name }) => name),
   );
   return { rows, peers, modes, rounds, quick, json, inside };

@@ -14,7 +14,11 @@ const PROGRAM = fileURLToPath(new URL('../../bundle/cli/main.js', import.meta.ur
 export const MODES: readonly Peer[] = [
   mode('memory/cached', {}),
   mode('tmpfs/cached', { upper: 'tmpfs' }),
+  mode('tmpfs/passthrough', { upper: 'tmpfs', io: 'passthrough' }),
 ];
+
+/** Those of them that are measured unless others are named. */
+export const USUAL: readonly string[] = ['memory/cached', 'tmpfs/cached'];
 
 /** A commit of a repository, and the same as a directory: `lower` is the folder with both. */
 export const COMMIT: Peer = mode('commit/cached', { source: ['main'] });

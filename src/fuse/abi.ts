@@ -80,6 +80,9 @@ export const WRITE_OUT_SIZE = 8;
 export const STATFS_OUT_SIZE = 80;
 export const GETXATTR_OUT_SIZE = 8;
 export const LSEEK_OUT_SIZE = 8;
+/** Of flags as open(2) has them: reading only is 0. */
+export const O_ACCMODE = 3;
+export const O_RDWR = 2;
 /** 7.39 */
 export const STATX_OUT_SIZE = 288;
 /** 7.45 */
@@ -97,6 +100,8 @@ export const FUSE_FSYNC_FDATASYNC = 1;
 /** Bits of `fuse_open_out.open_flags`: pages stay when the file is opened again; so do listings. */
 export const FOPEN_KEEP_CACHE = 2;
 export const FOPEN_CACHE_DIR = 8;
+/** Reads, writes and mappings go to the backing file. 7.40 */
+export const FOPEN_PASSTHROUGH = 128;
 
 export const STATX_BASIC_STATS = 0x7ff;
 export const STATX_BTIME = 0x800;
@@ -114,12 +119,15 @@ export const XATTR_SIZE_MAX = 65536;
 
 /** Errnos that are returned rather than thrown, since they are common or stand for a whole operation. */
 export const EIO = 5;
+export const EPERM = 1;
 export const ENODEV = 19;
 export const ENOTTY = 25;
 export const ENOSPC = 28;
 export const ERANGE = 34;
 export const ENOSYS = 38;
+export const ELOOP = 40;
 export const ENODATA = 61;
 export const EPROTO = 71;
+export const EOPNOTSUPP = 95;
 /** The kernel takes errors below this only. */
 export const ERRNO_LIMIT = 512;

@@ -19,6 +19,8 @@ export interface Assembled {
   filesystem: Filesystem;
   /** What is broken in the lowers, one line each. */
   problems: () => string[];
+  /** What a lower is called, for people. */
+  nameOf: (lower: object) => string;
 }
 
 type Lower = LowerLayer<object> & { problems?(): string[] };
@@ -35,11 +37,22 @@ export function assemble(
   const overlay =
     data.upper === undefined
       ? new Overlay(lowers, new MemoryUpper(native, data.arenaFd, data.limitBytes), presentation)
-      : new Overlay(lowers, new DirectoryUpper(native, data.upper.fd, data.upper), presentation);
+      : new Overlay(
+          lowers,
+          new DirectoryUpper(native, data.upper.fd, {
+            ...data.upper,
+            isShared: data.io === 'passthrough',
+          }),
+          presentation,
+        );
   return {
     overlay,
     filesystem: presentation === undefined ? overlay : present(overlay, presentation),
     problems: () => lowers.flatMap((lower) => lower.problems?.() ?? []),
+    nameOf: (lower) => {
+      const index = lowers.findIndex((each) => each === lower);
+      return bottom === 0 ? 'the source' : `directory ${index + 1} of the source`;
+    },
   };
 }
 

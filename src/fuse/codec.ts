@@ -171,6 +171,8 @@ export class Request {
  * that write a whole reply give its length.
  */
 export class Reply {
+  /** Nodes of which the kernel must not remember attributes, since they change without our being asked. */
+  changing: { has(ino: number): boolean } | undefined = undefined;
   readonly #bytes: Uint8Array;
   readonly #words: Uint32Array;
   readonly #text: Buffer;
@@ -252,9 +254,14 @@ export class Reply {
     words[index + 21] = 0;
   }
 
-  /** struct fuse_attr_out. */
-  attr(attr: Attr): number {
-    this.u64(0, FOREVER_SEC);
+  /** For how long the attributes of a node are valid. */
+  #validSec(ino: number): number {
+    return this.changing?.has(ino) === true ? 0 : FOREVER_SEC;
+  }
+
+  /** struct fuse_attr_out, of the node `ino`. */
+  attr(ino: number, attr: Attr): number {
+    this.u64(0, this.#validSec(ino));
     this.u64(8, 0);
     this.#attr(16, attr);
     return ATTR_OUT_SIZE;
@@ -269,18 +276,18 @@ export class Reply {
     this.u64(at, entry.ino);
     this.u64(at + 8, 0);
     this.u64(at + 16, FOREVER_SEC);
-    this.u64(at + 24, FOREVER_SEC);
+    this.u64(at + 24, this.#validSec(entry.ino));
     this.u64(at + 32, 0);
     if (entry.ino === 0) this.zero(at + 40, at + ENTRY_OUT_SIZE);
     else this.#attr(at + 40, entry.attr);
     return ENTRY_OUT_SIZE;
   }
 
-  /** struct fuse_open_out: no handle, no backing file. */
-  opened(at: number, flags: number): number {
+  /** struct fuse_open_out: no handle; the id of the backing file, 0 without. */
+  opened(at: number, flags: number, backingId: number = 0): number {
     this.u64(at, 0);
     this.u32(at + 8, flags);
-    this.u32(at + 12, 0);
+    this.u32(at + 12, backingId);
     return OPEN_OUT_SIZE;
   }
 
@@ -310,10 +317,10 @@ export class Reply {
     return STATFS_OUT_SIZE;
   }
 
-  /** struct fuse_statx_out. A creation time that is not known is left out of the mask. */
-  statx(attr: Attr): number {
+  /** struct fuse_statx_out, of the node `ino`. A creation time that is not known is left out of the mask. */
+  statx(ino: number, attr: Attr): number {
     const hasBtime = attr.btimeSec !== 0 || attr.btimeNsec !== 0;
-    this.u64(0, FOREVER_SEC);
+    this.u64(0, this.#validSec(ino));
     this.zero(8, STATX_OUT_SIZE);
     this.u32(32, hasBtime ? STATX_BASIC_STATS | STATX_BTIME : STATX_BASIC_STATS);
     this.u32(36, BLOCK_SIZE);

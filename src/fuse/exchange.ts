@@ -16,6 +16,7 @@ import { ENTRY_OUT_SIZE, NAME_MAX } from './abi.ts';
 import { direntSize, Reply, Request } from './codec.ts';
 import type { Connection } from './negotiate.ts';
 import { UNCONNECTED } from './negotiate.ts';
+import type { Passthrough } from './passthrough.ts';
 
 /** The listing under construction. Its sinks are made once; `begin` readies them for a request. */
 export class Listing {
@@ -89,10 +90,14 @@ export class Exchange {
   };
   readonly listing: Listing;
   connection: Connection = UNCONNECTED;
+  /** Where the kernel reads and writes files by itself. */
+  readonly passthrough: Passthrough | undefined;
 
-  constructor(request: ArrayBuffer, reply: ArrayBuffer) {
+  constructor(request: ArrayBuffer, reply: ArrayBuffer, passthrough?: Passthrough) {
+    this.passthrough = passthrough;
     this.request = new Request(request);
     this.reply = new Reply(reply);
+    this.reply.changing = passthrough;
     this.listing = new Listing(this.reply);
   }
 }

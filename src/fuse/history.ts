@@ -81,6 +81,10 @@ export class History {
       case abi.FUSE_SYMLINK:
       case abi.FUSE_TMPFILE:
         return this.#file(exchange, entry.ino, entry.attr.ino);
+      case abi.FUSE_OPEN:
+        // What is written then we are not asked.
+        if ((request.u32(0) & abi.O_ACCMODE) !== 0) this.#file(exchange, ino, 0);
+        return;
       case abi.FUSE_SETATTR:
         return this.#file(exchange, ino, attr.ino);
       case abi.FUSE_WRITE:

@@ -3,11 +3,15 @@
  */
 import { FUSE_KERNEL_MINOR_VERSION } from './abi.ts';
 
+/** Who moves the bytes of files: we do, for a kernel that keeps them in its cache, or the kernel by itself. */
+export type IoMode = 'cached' | 'passthrough';
+
 export interface Ability {
   readonly name: string;
   /** Bit of the 64-bit flag set. */
   readonly bit: number;
-  readonly take: boolean;
+  /** Always, or in this mode only. */
+  readonly take: boolean | IoMode;
   readonly why: string;
 }
 
@@ -20,7 +24,12 @@ export const ABILITIES: readonly Ability[] = [
     false,
     'the kernel keeps fcntl locks itself: all lockers are on this host',
   ),
-  ability(3, 'ATOMIC_O_TRUNC', false, 'no OPEN is served, so a truncation by open would be lost'),
+  ability(
+    3,
+    'ATOMIC_O_TRUNC',
+    false,
+    'where no OPEN is served, a truncation by open would be lost',
+  ),
   ability(4, 'EXPORT_SUPPORT', false, 'it would look up "." and ".." of nodes forgotten already'),
   ability(5, 'BIG_WRITES', true, 'writes beyond a page'),
   ability(
@@ -49,7 +58,7 @@ export const ABILITIES: readonly Ability[] = [
     false,
     'what write(2) has completed must be with us; no gain was measured',
   ),
-  ability(17, 'NO_OPEN_SUPPORT', true, 'OPEN is answered ENOSYS: warm opens cost nothing'),
+  ability(17, 'NO_OPEN_SUPPORT', 'cached', 'OPEN is answered ENOSYS: warm opens cost nothing'),
   ability(18, 'PARALLEL_DIROPS', true, 'requests are served one at a time anyway'),
   ability(
     19,
@@ -83,7 +92,7 @@ export const ABILITIES: readonly Ability[] = [
   // 7.39
   ability(36, 'DIRECT_IO_ALLOW_MMAP', false, 'no open is direct'),
   // 7.40
-  ability(37, 'PASSTHROUGH', false, 'excludes no-open'),
+  ability(37, 'PASSTHROUGH', 'passthrough', 'the kernel reads and writes files of the host'),
   ability(38, 'NO_EXPORT_SUPPORT', true, 'handles of forgotten nodes cannot be decoded: say so'),
   ability(39, 'HAS_RESEND', false, 'nothing is asked for again'),
   // 7.41
@@ -108,7 +117,7 @@ export const ABILITIES: readonly Ability[] = [
   ),
 ];
 
-function ability(bit: number, name: string, take: boolean, why: string): Ability {
+function ability(bit: number, name: string, take: Ability['take'], why: string): Ability {
   return { name, bit, take, why };
 }
 
@@ -141,11 +150,12 @@ export function negotiate(
   flagsLow: number,
   flagsHigh: number,
   maxReadahead: number,
+  io: IoMode = 'cached',
 ): Connection {
   let low = 0;
   let high = 0;
   for (const { bit, take } of ABILITIES) {
-    if (!take) continue;
+    if (take !== true && take !== io) continue;
     if (bit < 32) low |= 1 << bit;
     else high |= 1 << (bit - 32);
   }
@@ -163,6 +173,12 @@ export function has(connection: Connection, bit: number): boolean {
   return ((connection.flagsLow >>> bit) & 1) === 1;
 }
 
+/** Whether files may be backed by the host's. */
+export function hasPassthrough({ flagsHigh }: Connection): boolean {
+  return ((flagsHigh >>> (PASSTHROUGH - 32)) & 1) === 1;
+}
+
+const PASSTHROUGH = 37;
 export const NO_OPEN_SUPPORT = 17;
 export const NO_OPENDIR_SUPPORT = 24;
 export const SETXATTR_EXT = 29;

@@ -16,15 +16,20 @@ export function lookup(fs: Filesystem, { ino, request, reply, entry }: Exchange)
 }
 
 /** struct fuse_forget_in: nlookup@0. */
-export function forget(fs: Filesystem, { ino, request }: Exchange): number {
+export function forget(fs: Filesystem, { ino, request, passthrough }: Exchange): number {
   fs.forget(ino, request.amount(0));
+  passthrough?.forgotten(ino);
   return NO_REPLY;
 }
 
 /** struct fuse_batch_forget_in: count@0; then count times nodeid, nlookup. A count beyond the message is cut. */
-export function batchForget(fs: Filesystem, { request }: Exchange): number {
+export function batchForget(fs: Filesystem, { request, passthrough }: Exchange): number {
   const end = Math.min(8 + 16 * request.u32(0), request.size - 15);
-  for (let at = 8; at < end; at += 16) fs.forget(request.amount(at), request.amount(at + 8));
+  for (let at = 8; at < end; at += 16) {
+    const ino = request.amount(at);
+    fs.forget(ino, request.amount(at + 8));
+    passthrough?.forgotten(ino);
+  }
   return NO_REPLY;
 }
 
@@ -67,16 +72,27 @@ export function mkdir(fs: Filesystem, exchange: Exchange): number {
  * ENOSPC of a mapped page.
  */
 export function create(fs: Filesystem, exchange: Exchange): number {
-  const { ino, request, reply, entry, caller } = exchange;
+  const { ino, request, entry, caller } = exchange;
   fs.create(ino, request.name(16), request.u32(4), request.u32(8), caller, entry);
-  return reply.entry(entry) + reply.opened(abi.ENTRY_OUT_SIZE, abi.FOPEN_KEEP_CACHE);
+  return created(exchange);
+}
+
+/** The reply to what makes a file and opens it. */
+function created({ request, reply, entry, passthrough }: Exchange): number {
+  const at = abi.ENTRY_OUT_SIZE;
+  // First, since it decides how long the attributes are valid.
+  const size =
+    passthrough === undefined
+      ? reply.opened(at, abi.FOPEN_KEEP_CACHE)
+      : passthrough.open(entry.ino, request.u32(0), reply, at);
+  return reply.entry(entry) + size;
 }
 
 /** As CREATE; the name is a placeholder of the kernel's. */
 export function tmpfile(fs: Filesystem, exchange: Exchange): number {
-  const { ino, request, reply, entry, caller } = exchange;
+  const { ino, request, entry, caller } = exchange;
   fs.tmpfile(ino, request.u32(4), request.u32(8), caller, entry);
-  return reply.entry(entry) + reply.opened(abi.ENTRY_OUT_SIZE, abi.FOPEN_KEEP_CACHE);
+  return created(exchange);
 }
 
 export function unlink(fs: Filesystem, { ino, request, caller }: Exchange): number {

@@ -61,7 +61,7 @@ export const OPERATIONS: readonly (Operation | undefined)[] = table([
   [abi.FUSE_READ, 'READ', 40, read],
   [abi.FUSE_WRITE, 'WRITE', 40, write],
   [abi.FUSE_STATFS, 'STATFS', 0, statfs],
-  [abi.FUSE_RELEASE, 'RELEASE', 24, nothing],
+  [abi.FUSE_RELEASE, 'RELEASE', 24, release],
   [abi.FUSE_FSYNC, 'FSYNC', 16, fsync],
   [abi.FUSE_SETXATTR, 'SETXATTR', 8, setxattr],
   [abi.FUSE_GETXATTR, 'GETXATTR', 8, getxattr],
@@ -112,6 +112,8 @@ export const CHANGING: readonly number[] = [
   abi.FUSE_RENAME,
   abi.FUSE_LINK,
   abi.FUSE_WRITE,
+  // What was open may have been written to.
+  abi.FUSE_RELEASE,
   abi.FUSE_SETXATTR,
   abi.FUSE_REMOVEXATTR,
   abi.FUSE_CREATE,
@@ -144,13 +146,13 @@ function unknown(): number {
 
 function getattr(fs: Filesystem, { ino, attr, reply }: Exchange): number {
   fs.getattr(ino, attr);
-  return reply.attr(attr);
+  return reply.attr(ino, attr);
 }
 
 /** struct fuse_getattr_in and sx_flags, sx_mask: everything is always given. */
 function statx(fs: Filesystem, { ino, attr, reply }: Exchange): number {
   fs.getattr(ino, attr);
-  return reply.statx(attr);
+  return reply.statx(ino, attr);
 }
 
 /** What of `fuse_setattr_in.valid` is passed on: handles and lock owners mean nothing here. */
@@ -172,14 +174,16 @@ const SETATTR_MASK =
  *
  * Nothing asked for is an order to clear privileges, and nothing else: the kernel leaves the mode to us
  * (HANDLE_KILLPRIV_V2). It comes of a chown to -1, by anybody, who on ext4 would be refused unless he is the owner; and
- * before a change of contents, which clears them itself.
+ * before a change of contents, which clears them itself, unless the kernel makes that by itself.
  */
 function setattr(fs: Filesystem, exchange: Exchange): number {
-  const { request, changes, attr } = exchange;
+  const { ino, request, changes, attr, passthrough } = exchange;
   const asked = request.u32(0) & SETATTR_MASK;
   let valid = asked;
+  if ((valid & FATTR_SIZE) !== 0) passthrough?.beforeTruncation(ino);
   if (asked === 0 && exchange.caller.uid !== 0) {
-    if (!isOwner(fs, exchange)) return exchange.reply.attr(attr);
+    const isWrite = passthrough?.isWritten(ino) === true;
+    if (!isWrite && !isOwner(fs, exchange)) return exchange.reply.attr(ino, attr);
     valid = FATTR_KILL_SUIDGID;
   }
   changes.valid = valid;
@@ -193,18 +197,28 @@ function setattr(fs: Filesystem, exchange: Exchange): number {
   changes.mtimeNsec = request.u32(60);
   changes.ctimeSec = (valid & FATTR_CTIME) === 0 ? 0 : request.seconds(48);
   changes.ctimeNsec = request.u32(64);
-  fs.setattr(exchange.ino, changes, exchange.caller, attr);
-  return exchange.reply.attr(attr);
+  fs.setattr(ino, changes, exchange.caller, attr);
+  return exchange.reply.attr(ino, attr);
 }
 
 function readlink(fs: Filesystem, { ino, reply }: Exchange): number {
   return reply.text(0, fs.readlink(ino));
 }
 
-/** Not served where the kernel knows what that means: a file has no state that an open would make. */
-function open(_fs: Filesystem, { connection, reply }: Exchange): number {
+/**
+ * struct fuse_open_in: flags@0. Not served where the kernel knows what that means and moves no bytes by itself: a file has no
+ * state then that an open would make.
+ */
+function open(_fs: Filesystem, { ino, request, connection, reply, passthrough }: Exchange): number {
+  if (passthrough !== undefined) return passthrough.open(ino, request.u32(0), reply, 0);
   if (has(connection, NO_OPEN_SUPPORT)) return -abi.ENOSYS;
   return reply.opened(0, abi.FOPEN_KEEP_CACHE);
+}
+
+/** struct fuse_release_in: fh@0 flags@8, those of the open. */
+function release(_fs: Filesystem, { ino, request, passthrough }: Exchange): number {
+  passthrough?.release(ino, request.u32(8));
+  return 0;
 }
 
 function opendir(_fs: Filesystem, { connection, reply }: Exchange): number {

@@ -9,14 +9,24 @@ import * as abi from './abi.ts';
 import type { History } from './history.ts';
 import { Exchange, NO_REPLY, SEGMENTS } from './exchange.ts';
 import type { Connection } from './negotiate.ts';
-import { CONGESTION, MAX_BACKGROUND, MAX_PAGES, MAX_WRITE, negotiate } from './negotiate.ts';
+import {
+  CONGESTION,
+  hasPassthrough,
+  MAX_BACKGROUND,
+  MAX_PAGES,
+  MAX_WRITE,
+  negotiate,
+} from './negotiate.ts';
 import { CHANGING, OPERATIONS } from './operations.ts';
+import type { Passthrough } from './passthrough.ts';
 
 export interface ServerOptions {
   channel: Channel;
   filesystem: Filesystem;
   /** One line for the session's log. */
   log: (message: string) => void;
+  /** The kernel is to read and write files by itself. */
+  passthrough?: Passthrough | undefined;
   /** Called between requests, after a wake-up. */
   onWake?: () => void;
   /** Does a little of what can wait, when woken and no request is there. @returns whether it is to be called again. */
@@ -54,7 +64,11 @@ export class Server {
     this.#options = options;
     this.#channel = options.channel;
     this.#filesystem = options.filesystem;
-    this.#exchange = new Exchange(options.channel.request, options.channel.reply);
+    this.#exchange = new Exchange(
+      options.channel.request,
+      options.channel.reply,
+      options.passthrough,
+    );
   }
 
   /** What INIT agreed on; minor 0 before it. */
@@ -76,8 +90,10 @@ export class Server {
     return requests;
   }
 
-  /** Requests served that may have changed something. */
+  /** Requests served that may have changed something; NaN, which equals nothing, while changes are made without any. */
   get mutations(): number {
+    const { passthrough } = this.#options;
+    if (passthrough?.isWriting === true) return Number.NaN;
     return CHANGING.reduce((sum, opcode) => sum + (this.#counts[opcode] ?? 0), 0);
   }
 
@@ -257,7 +273,13 @@ export class Server {
       return -abi.EPROTO;
     }
     const flags2 = request.size >= 20 ? request.u32(16) : 0;
-    const connection = negotiate(minor, request.u32(12), flags2, request.u32(8));
+    const { passthrough } = this.#options;
+    const io = passthrough === undefined ? 'cached' : 'passthrough';
+    const connection = negotiate(minor, request.u32(12), flags2, request.u32(8), io);
+    if (passthrough !== undefined && !hasPassthrough(connection)) {
+      this.#options.log('this kernel does not let FUSE filesystems pass reads and writes through');
+      return -abi.EPROTO;
+    }
     this.#exchange.connection = connection;
     reply.zero(0, abi.INIT_OUT_SIZE);
     reply.u32(0, abi.FUSE_KERNEL_VERSION);
@@ -270,6 +292,8 @@ export class Server {
     reply.u32(24, 1);
     reply.u32(28, MAX_PAGES);
     reply.u32(32, connection.flagsHigh);
+    // max_stack_depth: backing files may not be stacked themselves; in return we may be a lower of overlayfs.
+    reply.u32(36, passthrough === undefined ? 0 : 1);
     return abi.INIT_OUT_SIZE;
   }
 }

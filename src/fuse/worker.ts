@@ -22,9 +22,11 @@ import type { Assembled } from './assemble.ts';
 import { Control, NEARLY_FULL, nearlyFull } from './control.ts';
 import type { Subject } from './control.ts';
 import { MAX_WRITE } from './negotiate.ts';
+import type { IoMode } from './negotiate.ts';
 import type { Undone } from '../overlay/undo.ts';
 import { History } from './history.ts';
 import { Notifier } from './notify.ts';
+import { backingDevice, Passthrough } from './passthrough.ts';
 import { Rehearsal } from './rehearsal.ts';
 import { Server } from './server.ts';
 import { operationStatistics } from './statistics.ts';
@@ -75,6 +77,8 @@ export interface WorkerData {
   /** An empty memfd. */
   arenaFd: number;
   limitBytes: number;
+  /** Who moves the bytes of files. */
+  io: IoMode;
   /** Changes are kept in a directory instead of memory. */
   upper?: UpperData;
   /** An eventfd by which the main thread says that it has asked something. */
@@ -125,6 +129,7 @@ class Worker {
   readonly #native: Native;
   readonly #overlay: Assembled['overlay'];
   readonly #filesystem: Filesystem;
+  readonly #nameOf: Assembled['nameOf'];
   readonly #subject: Subject;
   readonly #control: Control;
   readonly #collect: () => void = collector();
@@ -139,10 +144,11 @@ class Worker {
     this.#port = port;
     this.#data = data;
     this.#native = addon;
-    const { overlay, filesystem, problems } = assemble(addon, data, (message) =>
+    const { overlay, filesystem, problems, nameOf } = assemble(addon, data, (message) =>
       this.#log(message),
     );
     this.#overlay = overlay;
+    this.#nameOf = nameOf;
     this.#filesystem = filesystem;
     if (data.historyEntries > 0) {
       this.#history = new History(addon, filesystem, data.historyEntries);
@@ -196,8 +202,11 @@ class Worker {
       requestBytes: MAX_WRITE + 4096,
       threads: READERS,
     });
+    const notifier = new Notifier(channel);
+    const passthrough = this.#passthrough(device, notifier);
     const server = new Server({
       channel,
+      passthrough,
       filesystem: this.#filesystem,
       log: (message) => this.#log(message),
       history: this.#history,
@@ -207,13 +216,16 @@ class Worker {
       onInterval: { requests: LOOK_INTERVAL, look: () => this.#look() },
     });
     this.#subject.server = server;
-    const notifier = new Notifier(channel);
     this.#subject.undo = (paths) => {
       if (this.#data.readonly) throw new Error('the session is read-only');
       const undone = this.#overlay.undo(paths);
       for (const each of undone) this.#announce(notifier, each);
       return undone;
     };
+    if (passthrough !== undefined) {
+      const { problems } = this.#subject;
+      this.#subject.problems = () => [...(problems?.() ?? []), ...passthrough.problems];
+    }
     const statistics = new BigUint64Array(channel.statistics);
     this.#subject.refused = () => Number(statistics[STATISTICS.REFUSED] ?? 0n);
     this.#subject.operations = () => operationStatistics(statistics);
@@ -228,6 +240,17 @@ class Worker {
     this.#overlay.close();
     this.#post({ type: 'ended' });
     this.#port.close();
+  }
+
+  #passthrough(device: number, notifier: Notifier): Passthrough | undefined {
+    if (this.#data.io === 'cached') return undefined;
+    return new Passthrough({
+      device: backingDevice(this.#native, device),
+      filesystem: this.#overlay,
+      notifier,
+      log: (message) => this.#log(message),
+      nameOf: this.#nameOf,
+    });
   }
 
   /** Has the kernel look again at what was changed without its asking. */

@@ -181,6 +181,10 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
     return check(this.#native.lseek(this.#file(node), offset, whence));
   }
 
+  file(node: DirectoryNode): number {
+    return this.#file(node);
+  }
+
   isOpaque(dir: DirectoryNode): boolean {
     if (!this.#above) return false;
     return OVERLAY_PREFIXES.some((prefix) => this.#rawXattr(dir, `${prefix}opaque`)?.[0] === YES);

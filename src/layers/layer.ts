@@ -147,6 +147,9 @@ export interface LowerLayer<Node extends object> {
 
   place(node: Node): Place;
 
+  /** A readable fd of the host's file that holds the contents of a regular file and nothing else, where there is one. */
+  file?(node: Node): number;
+
   /** Ends the layer: closes what it holds. */
   close(): void;
 }

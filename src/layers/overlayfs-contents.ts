@@ -22,17 +22,25 @@ export class Contents {
   readonly #marks: Marks;
   readonly #tree: HostTree;
   readonly #isDurable: boolean;
+  /** The kernel writes to files by itself. */
+  readonly #isShared: boolean;
   readonly #attr: Attr = new Attr();
   readonly #segments: Segments = new Segments();
   bytesWritten = 0;
   bytesCopied = 0;
 
-  constructor(host: Host, marks: Marks, tree: HostTree, isDurable: boolean) {
+  constructor(
+    host: Host,
+    marks: Marks,
+    tree: HostTree,
+    { isDurable, isShared = false }: { isDurable: boolean; isShared?: boolean },
+  ) {
     this.#native = host.native;
     this.#host = host;
     this.#marks = marks;
     this.#tree = tree;
     this.#isDurable = isDurable;
+    this.#isShared = isShared;
   }
 
   read(node: HostNode, offset: number, length: number, into: Segments): void {
@@ -111,6 +119,15 @@ export class Contents {
     check(this.#native.fsync(this.#host.file(node), dataOnly));
   }
 
+  /** As `UpperLayer.file`; with `isForWriting` the node is real. */
+  file(node: HostNode, isForWriting: boolean): number | LowerRef {
+    const from = isForWriting ? undefined : this.#lowerOf(node);
+    if (from !== undefined) return from;
+    const fd = this.#file(node);
+    if (node.ctime !== undefined) node.untouched = this.#host.changeTimes(node);
+    return fd;
+  }
+
   /** Where the data still is, when it is the lower's. */
   #lowerOf(node: HostNode): LowerRef | undefined {
     const [source] = node.source;
@@ -135,7 +152,7 @@ export class Contents {
   }
 
   #size(node: HostNode): number {
-    if (node.size < 0) node.size = this.#host.stat(node)[STAT.SIZE] ?? 0;
+    if (node.size < 0 || this.#isShared) node.size = this.#host.stat(node)[STAT.SIZE] ?? 0;
     return node.size;
   }
 }

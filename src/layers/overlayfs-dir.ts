@@ -34,6 +34,8 @@ export interface DirectoryUpperOptions {
   metacopy?: boolean;
   /** Ours are not all rights: marks are `user.overlay.*` then, and there are neither redirects nor metacopies. */
   isUsers?: boolean;
+  /** The kernel writes to files by itself, where `file` has given them to it. */
+  isShared?: boolean;
   /** Of its work directory, when `storeFd` is of the upper itself; closed with the layer. */
   workFd?: number;
 }
@@ -86,7 +88,7 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
     this.#tree = new HostTree(this.#host, this.#marks, this.#root);
     this.#publisher = new Publisher(this.#host, this.#marks, this.#tree, store.work);
     this.#links = new Links(this.#host, this.#marks, this.#tree, store.links, store.root);
-    this.#contents = new Contents(this.#host, this.#marks, this.#tree, options.isDurable);
+    this.#contents = new Contents(this.#host, this.#marks, this.#tree, options);
   }
 
   /** @throws UpperError EIO something refers to what the lowers do not have. */
@@ -224,9 +226,19 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
   attr(node: HostNode, attr: Attr): void {
     if (node.planned === undefined) fillAttr(attr, this.#host.stat(node), 0);
     else Object.assign(attr, node.planned);
+    if (node.untouched !== undefined) this.#noticeWrites(node, attr);
     if (node.ctime !== undefined) [attr.ctimeSec, attr.ctimeNsec] = node.ctime;
     attr.ino = node.ino;
     attr.nlink = this.#tree.nlink(node);
+  }
+
+  /** @param attr  the host's. */
+  #noticeWrites(node: HostNode, attr: Attr): void {
+    const { ctimeSec, ctimeNsec, mtimeSec, mtimeNsec } = attr;
+    const times = [ctimeSec, ctimeNsec, mtimeSec, mtimeNsec];
+    if (node.untouched?.every((time, i) => time === times[i]) === true) return;
+    node.untouched = undefined;
+    node.ctime = undefined;
   }
 
   setAttr(node: HostNode, attr: Attr): void {
@@ -364,6 +376,11 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
 
   freeze(): undefined {
     return undefined;
+  }
+
+  file(node: HostNode, isForWriting: boolean): number | LowerRef {
+    if (isForWriting) this.#realise(node);
+    return this.#contents.file(node, isForWriting);
   }
 
   contentDiffers(node: HostNode): boolean {

@@ -146,6 +146,14 @@ export class Host {
     return this.#stat;
   }
 
+  /** When a node was changed last, and its contents: seconds and nanoseconds of each. */
+  changeTimes(node: HostNode): number[] {
+    const stat = this.stat(node);
+    return [STAT.CTIME_SEC, STAT.CTIME_NSEC, STAT.MTIME_SEC, STAT.MTIME_NSEC].map(
+      (field) => stat[field] ?? 0,
+    );
+  }
+
   /** Makes an empty object of these attributes in the work directory, and places the node there. */
   create(node: HostNode, attr: Attr, target: Name | undefined): void {
     const { native } = this;

@@ -44,6 +44,11 @@ export class HostNode {
    * them.
    */
   ctime: readonly [sec: number, nsec: number] | undefined = undefined;
+  /**
+   * Others may write to it without our knowing: until ctime and mtime of the host's are no longer these, the ctime that
+   * programs see is the one above.
+   */
+  untouched: readonly number[] | undefined = undefined;
   /** Its data may still be the lower's: the kernel copies it up apart when told so (metacopy). */
   isUnread: boolean;
 

@@ -173,6 +173,14 @@ export interface UpperLayer<Node extends object> {
   /** Whether the contents differ from the origin's: only what was written is compared. */
   contentDiffers(node: Node): boolean;
 
+  /**
+   * An fd of the host's file that holds the contents, or the lower that still has them, where there is either. Whoever
+   * asks may have others write to it.
+   *
+   * @param isForWriting  never the lower.
+   */
+  file?(node: Node, isForWriting: boolean): number | LowerRef;
+
   /** Whether two runs of bytes of one length differ. */
   bytesDiffer(a: Segments, b: Segments): boolean;
 

@@ -98,6 +98,8 @@ export class InodeTable<Node extends object> {
   readonly #byIno: Map<number, Inode<Node>> = new Map();
   readonly #byUpper: Map<Node, Inode<Node>> = new Map();
   readonly #byLink: Map<number, Inode<Node>> = new Map();
+  /** Those whose names lead to others by now, with what they show the bytes of. */
+  readonly #retired: Map<Inode<Node>, LowerRef | undefined> = new Map();
   readonly #onDrop: (inode: Inode<Node>) => void;
   #next = ROOT_INO;
 
@@ -153,6 +155,34 @@ export class InodeTable<Node extends object> {
     this.#byUpper.set(upper, inode);
   }
 
+  /** Has the names of an inode lead to another, that is made when one of them is looked up next. */
+  retire(inode: Inode<Node>): void {
+    this.#retired.set(inode, inode.lowers[0]);
+    this.displace(inode);
+    if (inode.upper !== undefined) this.#byUpper.delete(inode.upper);
+    if (inode.linkIno !== undefined) this.#byLink.delete(inode.linkIno);
+  }
+
+  get hasRetired(): boolean {
+    return this.#retired.size > 0;
+  }
+
+  isRetired(inode: Inode<Node>): boolean {
+    return this.#retired.has(inode);
+  }
+
+  /** Of a retired inode: whose bytes it shows, where that is not the upper. */
+  source(inode: Inode<Node>): LowerRef | undefined {
+    return this.#retired.get(inode);
+  }
+
+  /** Whether any inode has this upper node. */
+  has(node: Node): boolean {
+    if (this.#byUpper.has(node)) return true;
+    for (const { upper } of this.#retired.keys()) if (upper === node) return true;
+    return false;
+  }
+
   /** Records that `name` in `parent` is where the inode is found from now on. */
   place(inode: Inode<Node>, parent: Inode<Node>, name: Name): void {
     this.displace(inode);
@@ -179,8 +209,10 @@ export class InodeTable<Node extends object> {
   settle(inode: Inode<Node>): void {
     if (inode.refs > 0 || inode.isPinned || inode.ino === ROOT_INO) return;
     if (!this.#byIno.delete(inode.ino)) return;
-    if (inode.upper !== undefined) this.#byUpper.delete(inode.upper);
-    if (inode.linkIno !== undefined) this.#byLink.delete(inode.linkIno);
+    if (!this.#retired.delete(inode)) {
+      if (inode.upper !== undefined) this.#byUpper.delete(inode.upper);
+      if (inode.linkIno !== undefined) this.#byLink.delete(inode.linkIno);
+    }
     this.#onDrop(inode);
     this.displace(inode);
   }

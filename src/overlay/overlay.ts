@@ -18,6 +18,7 @@ import {
 import type { LowerLayer, Name } from '../layers/layer.ts';
 import type { UpperLayer, UpperSpace } from '../layers/upper.ts';
 import { changeAttributes, markModified } from './attributes.ts';
+import { backingOf } from './backing.ts';
 import { changes, countChanges } from './changes.ts';
 import type { ByFinder, Change, ChangeCount, ChangeOptions } from './change.ts';
 import { Comparison } from './comparison.ts';
@@ -29,6 +30,8 @@ import {
   ROOT_INO,
 } from './filesystem.ts';
 import type {
+  Backed,
+  Backing,
   Caller,
   Entry,
   EntryPlusSink,
@@ -60,7 +63,7 @@ export interface Usage {
   bytesCopied: number;
 }
 
-export class Overlay<Node extends object = object> implements Filesystem {
+export class Overlay<Node extends object = object> implements Filesystem, Backed {
   readonly #tree: Tree<Node>;
   readonly #listing: Listing<Node>;
   readonly #lowers: readonly LowerLayer<object>[];
@@ -223,17 +226,19 @@ export class Overlay<Node extends object = object> implements Filesystem {
       upper.put(dirNode, newName, node, covers, false),
     );
     this.#tree.touchDirectory(dirNode, 0);
-    if (inode.parent === undefined) this.#tree.table.place(inode, dir, newName);
+    const isPlaced = inode.parent !== undefined || this.#tree.table.isRetired(inode);
+    if (!isPlaced) this.#tree.table.place(inode, dir, newName);
     this.#hand(inode, entry);
   }
 
   read(ino: number, offset: number, length: number, into: Segments): void {
     const inode = this.#file(ino);
-    if (inode.upper !== undefined) {
+    const source = this.#tree.table.source(inode);
+    if (inode.upper !== undefined && source === undefined) {
       this.#tree.upper.read(inode.upper, offset, length, into);
       return;
     }
-    const [ref] = inode.lowers;
+    const ref = source ?? inode.lowers[0];
     if (ref === undefined) throw new FsError('ESTALE');
     // A lower file ends where it ends: the kernel knows its size.
     ref.layer.read(ref.node, offset, length, into);
@@ -275,8 +280,11 @@ export class Overlay<Node extends object = object> implements Filesystem {
 
   lseek(ino: number, offset: number, whence: number): number {
     const inode = this.#file(ino);
-    if (inode.upper !== undefined) return this.#tree.upper.seek(inode.upper, offset, whence);
-    const [ref] = inode.lowers;
+    const source = this.#tree.table.source(inode);
+    if (inode.upper !== undefined && source === undefined) {
+      return this.#tree.upper.seek(inode.upper, offset, whence);
+    }
+    const ref = source ?? inode.lowers[0];
     if (ref === undefined) throw new FsError('ESTALE');
     return ref.layer.seek(ref.node, offset, whence);
   }
@@ -291,7 +299,7 @@ export class Overlay<Node extends object = object> implements Filesystem {
   ): number {
     const source = this.#file(inoIn);
     const inode = this.#file(inoOut);
-    this.#tree.attr(source, this.#attr);
+    this.#sizeOf(source, this.#attr);
     const count = Math.min(length, this.#attr.size - offsetIn);
     if (count <= 0) return 0;
     const node = this.#tree.copyUp(inode);
@@ -352,6 +360,24 @@ export class Overlay<Node extends object = object> implements Filesystem {
   removexattr(ino: number, name: Name): void {
     checkXattrName(name);
     removeXattr(this.#tree, this.#tree.inode(ino), name);
+  }
+
+  backing(ino: number, isForWriting: boolean): Backing | undefined {
+    return backingOf(this.#tree, this.#file(ino), isForWriting);
+  }
+
+  retire(ino: number): void {
+    this.#tree.table.retire(this.#tree.inode(ino));
+  }
+
+  isKnown(ino: number): boolean {
+    return (this.#tree.table.get(ino)?.refs ?? 0) > 0;
+  }
+
+  isRetired(ino: number): boolean {
+    const { table } = this.#tree;
+    const inode = table.hasRetired ? table.get(ino) : undefined;
+    return inode !== undefined && table.isRetired(inode);
   }
 
   close(): void {
@@ -452,6 +478,13 @@ export class Overlay<Node extends object = object> implements Filesystem {
     if (inode.type === S_IFDIR) throw new FsError('EISDIR');
     if (inode.type !== S_IFREG) throw new FsError('EINVAL');
     return inode;
+  }
+
+  /** The size of what `read` reads, among other attributes. */
+  #sizeOf(inode: Inode<Node>, attr: Attr): void {
+    const source = this.#tree.table.source(inode);
+    if (source === undefined) this.#tree.attr(inode, attr);
+    else source.layer.attr(source.node, attr);
   }
 
   /** Hands an inode to the kernel, with a reference. */

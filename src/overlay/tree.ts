@@ -273,6 +273,7 @@ export class Tree<Node extends object> {
   #dropped(inode: Inode<Node>): void {
     if (inode.type === S_IFDIR) this.#entries.delete(inode);
     if (inode.upper === undefined || this.upper.nlink(inode.upper) > 0) return;
+    if (this.table.has(inode.upper)) return;
     const number = this.#numbers.get(inode.upper);
     if (number !== undefined) this.#links.delete(number);
     this.upper.free(inode.upper);

@@ -12,6 +12,7 @@ import { Worker } from 'node:worker_threads';
 import type { MountOptions } from '../fuse/libfuse-mount.ts';
 import type { LibfuseWorker } from '../fuse/libfuse-worker.ts';
 import { HISTORY_DEFAULT } from '../fuse/history.ts';
+import type { IoMode } from '../fuse/negotiate.ts';
 import type { LowerData, UpperData, WorkerData } from '../fuse/worker.ts';
 import type { IdMaps } from '../layers/ids.ts';
 import type { StoreNames } from '../layers/overlayfs-store.ts';
@@ -42,6 +43,8 @@ export interface DaemonOptions {
   /** The session is mounted in a user namespace that has these ids. */
   ids?: IdMaps;
   limitBytes: number;
+  /** Who moves the bytes of files. */
+  io: IoMode;
   /** The upper is a directory, whose folder's descriptor follows the lowers'. */
   upper?: 'tmpfs' | 'volatile' | 'disk';
   /** What the upper and its work directory are called in that folder. */
@@ -121,6 +124,7 @@ class Daemon {
       ids: options.ids,
       arenaFd: ARENA,
       limitBytes: options.limitBytes,
+      io: options.io,
       ...upperOf(options),
       wakeFd: this.#wakeFd,
       readonly: options.readonly,
@@ -315,7 +319,7 @@ function upperOf(options: DaemonOptions): { upper?: UpperData } {
   const at = FIRST_LOWER + lowers;
   return {
     upper: {
-      fd: native.dup(at),
+      fd: options.io === 'passthrough' ? withoutAtime(at) : native.dup(at),
       ...(hasWork === true && { workFd: native.dup(at + 1) }),
       isDurable: upper === 'disk',
       redirects: withoutRedirects !== true,
@@ -324,6 +328,12 @@ function upperOf(options: DaemonOptions): { upper?: UpperData } {
       ...(upperNames !== undefined && { names: upperNames }),
     },
   };
+}
+
+/** The kernel opens files there as programs do, whose reads would change access times. */
+function withoutAtime(fd: number): number {
+  const bound = native.detachedWritableBind(fd, true);
+  return bound < 0 ? native.dup(fd) : bound;
 }
 
 function lowersOf({ lowers, commit, hasAufsWhiteouts }: DaemonOptions): LowerData[] {

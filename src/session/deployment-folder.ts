@@ -54,7 +54,7 @@ export class DeploymentFolder implements Disposable {
   constructor({ sysroot, path }: { sysroot: string; path: string }) {
     const deploy = join(sysroot, 'ostree/deploy');
     const place = openPlace(bytes(deploy));
-    const fd = native.detachedWritableBind(place);
+    const fd = native.detachedWritableBind(place, false);
     closeSync(place);
     if (fd < 0) {
       throw new SessionError(

@@ -176,6 +176,7 @@ function keeperArguments(
     ...(record.upper !== 'memory' && {
       upper: record.upper === 'tmpfs' ? 'tmpfs' : isVolatile ? 'volatile' : 'disk',
     }),
+    io: record.io ?? 'cached',
     ...(record.metacopy === true && { metacopy: true }),
     ...(record.deployment?.state === 'hotfix' && {
       upperNames: HOTFIX_NAMES,

@@ -7,6 +7,7 @@ import { mkdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { SessionError, UsageError } from '../errors.ts';
 import { BootedUnlock, findBooted, HOST_SYSROOT, refuseForDirectories } from './booted.ts';
+import type { IoMode } from '../fuse/negotiate.ts';
 import type { IdMaps } from '../layers/ids.ts';
 import type { ByteString } from '../native.ts';
 import type { Presentation } from '../overlay/presentation.ts';
@@ -23,6 +24,7 @@ import {
 import { checkName, nameFor, OWN_PLACE, release, reserve } from './folders.ts';
 import { checkFuseNative } from './fuse-native.ts';
 import { findKeeper, start } from './keeper.ts';
+import { checkIo } from './io.ts';
 import { linksOf } from './links.ts';
 import { lock } from './lock.ts';
 import { readMounts } from './mountinfo.ts';
@@ -103,6 +105,12 @@ export interface UnlockOptions {
    * and in deployments, otherwise `shared`; needed where files look like a repository's objects.
    */
   links?: 'shared' | 'separate';
+  /**
+   * Who moves the bytes of files: the daemon, for the kernel's cache (the default), or the kernel by itself, which is faster for
+   * large files and slower for many small ones. For root, over directories, with an upper on a tmpfs or in a directory. Who reads
+   * a file while another begins to change it goes on with what it was.
+   */
+  io?: IoMode;
   /**
    * Who speaks with the kernel: ostree-ts itself (the default), or the package `fuse-native`, if it is installed, where
    * that is not possible. The latter is slower, is for its owner alone, and lacks what libfuse 2 cannot say.
@@ -235,6 +243,7 @@ async function begin(options: UnlockOptions, found: Found): Promise<Launched> {
     upper,
     booted !== undefined || dirs !== undefined,
   );
+  checkIo(options, upper);
   using store = await findStore(options);
   const places = findPlaces(
     store === undefined ? options.source : [store.path],
@@ -284,6 +293,7 @@ async function begin(options: UnlockOptions, found: Found): Promise<Launched> {
     ...(options.readonly === true && { readonlyFor: 'no-upper' as const }),
     ...(isIndexed && { readonlyFor: 'index' as const }),
     ...(secluded !== undefined && { seclusion: secluded.ids === undefined ? 'mounts' : 'users' }),
+    ...(options.io === 'passthrough' && { io: options.io }),
     ...(options.transport !== undefined && { transport: options.transport }),
     ...(booted !== undefined && { deployment: booted.record }),
     ...(context !== undefined && { context }),

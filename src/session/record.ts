@@ -50,6 +50,8 @@ export interface SessionRecord {
   isForeign?: boolean;
   /** Nobody may change anything, and why: there is nowhere to keep it, or its upper has an index that would not stay true. */
   readonlyFor?: 'no-upper' | 'index';
+  /** `cached` when left out. */
+  io?: 'passthrough';
   /** `kernel` when left out. */
   transport?: 'kernel' | 'fuse-native';
   links: 'shared' | 'separate';

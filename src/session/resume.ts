@@ -82,6 +82,7 @@ export function resumed(given: UnlockOptions, { folder, record }: Left): UnlockO
     source: (record.commit === undefined ? record.source : [record.commit]).map(hostPath),
     mountpoint: placeOf(given, folder, record),
     upper: record.upper === 'tmpfs' ? 'tmpfs' : hostPath(record.upper),
+    io: given.io ?? record.io ?? 'cached',
     transport: given.transport ?? record.transport ?? 'kernel',
     ...(record.repo === undefined ? { links: record.links } : { repo: hostPath(record.repo) }),
     ...(record.upper === 'tmpfs' &&

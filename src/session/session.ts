@@ -42,6 +42,8 @@ export interface SessionStatus {
   upper: string;
   /** Who speaks with the kernel. */
   transport: 'kernel' | 'fuse-native';
+  /** Who moves the bytes of files: the daemon, for the kernel's cache, or the kernel by itself. */
+  io: 'cached' | 'passthrough';
   /** Of the booted deployment: how it is unlocked. */
   unlocked?: UnlockedState;
   /** Bytes held, by the formula of the limit; `null` when the daemon does not answer. */
@@ -124,6 +126,7 @@ export class Session implements AsyncDisposable {
       ...(record?.commit !== undefined && { commit: record.commit }),
       upper: shown(record?.upper ?? 'memory'),
       transport: record?.transport ?? 'kernel',
+      io: record?.io ?? 'cached',
       ...(record?.deployment !== undefined && { unlocked: record.deployment.state }),
       used: answer?.used ?? null,
       limit: answer?.limit ?? record?.limitBytes ?? null,

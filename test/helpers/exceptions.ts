@@ -73,14 +73,32 @@ const FUSE_NATIVE: Exceptions = {
   ],
 };
 
+/** Files of the lower: who has one open when it is first written to goes on with what it was. */
+const PASSTHROUGH: Exceptions = {
+  'readers that were there before the first write': [
+    'a shared mapping made before a write sees the write',
+    'what is written through one link is read through the others',
+    'programs run, and are not written while they do',
+  ],
+};
+
 const EXCEPTIONS: Readonly<Record<string, Exceptions>> = {
   tmpfs: OVERLAYFS,
   disk: OVERLAYFS,
+  passthrough: OVERLAYFS,
+  'passthrough:lower': PASSTHROUGH,
+  'passthrough-disk': OVERLAYFS,
+  'passthrough-disk:lower': PASSTHROUGH,
   'fuse-native': FUSE_NATIVE,
 };
 
-/** What a case needs that sessions of this kind do not have; `undefined`: nothing, it passes. */
-export function exceptionOf(title: string, kind: string): string | undefined {
-  const exceptions = EXCEPTIONS[kind] ?? {};
+/**
+ * What a case needs that sessions of this kind do not have; `undefined`: nothing, it passes.
+ *
+ * @param subject  a kind, or one of its parts: `KIND:lower`.
+ */
+export function exceptionOf(title: string, subject: string): string | undefined {
+  const [kind = ''] = subject.split(':');
+  const exceptions = { ...EXCEPTIONS[kind], ...EXCEPTIONS[subject] };
   return Object.keys(exceptions).find((what) => exceptions[what]?.includes(title));
 }

@@ -90,7 +90,10 @@ export async function mounted({
   };
 }
 
-/** Which upper the suites run on: `memory`, `tmpfs`, or `disk`, a directory beside the lower. */
+/**
+ * Which upper the suites run on: `memory`, `tmpfs`, or `disk`, a directory beside the lower; `passthrough` is a tmpfs with
+ * --io=passthrough.
+ */
 export const UPPER: string = process.env['OSTREE_TS_TEST_UPPER'] ?? 'memory';
 
 /** Options with those that give a session this kind of upper. A size on disk is that of a file system of its own. */
@@ -100,6 +103,7 @@ async function upperOf(
   options: NonNullable<MountedOptions['options']>,
 ): Promise<NonNullable<MountedOptions['options']>> {
   if (kind === 'tmpfs') return { upper: 'tmpfs', ...options };
+  if (kind === 'passthrough') return { upper: 'tmpfs', io: 'passthrough', ...options };
   if (kind !== 'disk' || options.upper !== undefined) return options;
   const { size, ...others } = options;
   const disk = join(folder, 'disk');

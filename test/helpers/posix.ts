@@ -1,8 +1,8 @@
 /**
  * The contract: cases that hold on any POSIX file system, each written once and run on several subjects. In a session
  * (`KIND:lower`) on files that only the lower has, (`KIND:copied`) on files that were copied up, (`KIND:new`) on files made
- * there, where KIND is an upper (`memory`, `tmpfs`, `disk`) or the other transport (`fuse-native`); exceptions.ts says what
- * they cannot do. And on a plain tmpfs (`plain`), so that an expectation that is ours alone shows at once. Others, by
+ * there, where KIND is an upper (`memory`, `tmpfs`, `disk`), the other transport (`fuse-native`) or an upper with
+ * --io=passthrough (`passthrough`, `passthrough-disk`); exceptions.ts says what they cannot do. And on a plain tmpfs (`plain`), so that an expectation that is ours alone shows at once. Others, by
  * OSTREE_TS_TEST_SUBJECTS: `ext4` (whatever holds the temp folder), `overlay:lower` and so on (kernel overlayfs).
  */
 import test, { type ExecutionContext } from 'ava';
@@ -12,15 +12,31 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { exceptionOf } from './exceptions.ts';
 import { Hand, type Stat } from './hand.ts';
-import type { Mounted } from './mounted.ts';
+import type { Mounted, MountedOptions } from './mounted.ts';
 import { copyUpScript, plantScript, type Tree } from './trees.ts';
 
 const PARTS = ['lower', 'copied', 'new'];
-const SESSIONS = ['memory', 'tmpfs', 'disk', 'fuse-native'];
-const SUBJECTS = process.env['OSTREE_TS_TEST_SUBJECTS']?.split(',') ?? [
-  'plain',
-  ...SESSIONS.flatMap((kind) => PARTS.map((part) => `${kind}:${part}`)),
-];
+const USUAL = ['memory', 'tmpfs', 'disk', 'fuse-native'];
+/** Where it makes a difference; everywhere at a scale above 1. */
+const SPECIAL = ['passthrough', 'passthrough-disk'];
+const SESSIONS = [...USUAL, ...SPECIAL];
+const ASKED = process.env['OSTREE_TS_TEST_SUBJECTS']?.split(',');
+const IS_LONG = Number(process.env['OSTREE_TS_TEST_SCALE'] ?? 1) > 1;
+
+function subjectsOf(special: readonly string[]): string[] {
+  const kinds = [...USUAL, ...(IS_LONG ? SPECIAL : special)];
+  return ASKED ?? ['plain', ...kinds.flatMap((kind) => PARTS.map((part) => `${kind}:${part}`))];
+}
+
+/** What a session of this kind is asked for. */
+function sessionOf(kind: string): Pick<MountedOptions, 'upper' | 'options'> {
+  if (kind === 'fuse-native') return { upper: 'memory', options: { transport: kind } };
+  if (!SPECIAL.includes(kind)) return { upper: kind };
+  return {
+    upper: kind === 'passthrough' ? 'tmpfs' : 'disk',
+    options: { io: 'passthrough' },
+  };
+}
 
 /** A case at work on one subject: the hand's folder holds the case's tree and nothing else. */
 export class Trial {
@@ -45,6 +61,11 @@ export class Trial {
   /** The upper, or `fuse-native`; otherwise the file system. */
   get kind(): string {
     return kindOf(this.subject);
+  }
+
+  /** Where a session keeps its changes. */
+  get upper(): string | undefined {
+    return this.isSession ? sessionOf(this.kind).upper : undefined;
   }
 
   /** Carries out one line. */
@@ -94,11 +115,6 @@ function kindOf(subject: string): string {
   return subject.split(':', 1)[0] ?? subject;
 }
 
-/** Whether any of the subjects asked for is of this kind. */
-function wants(kind: string): boolean {
-  return SUBJECTS.some((subject) => kindOf(subject) === kind);
-}
-
 interface Planted {
   title: string;
   tree: Tree;
@@ -106,21 +122,28 @@ interface Planted {
 
 type Case = (t: ExecutionContext, trial: Trial) => Promise<void>;
 
-/** Declares a suite; what it returns declares the cases. Hooks of ava set the subjects up and end them. */
-export function posixSuite(): (title: string, tree: Tree, run: Case) => void {
+/**
+ * Declares a suite; what it returns declares the cases. Hooks of ava set the subjects up and end them.
+ *
+ * @param special  kinds of sessions besides the usual ones.
+ */
+export function posixSuite(
+  special: readonly string[] = [],
+): (title: string, tree: Tree, run: Case) => void {
+  const subjects = subjectsOf(special);
   const trees: Planted[] = [];
   let bench: Bench | undefined;
   test.before(async (t) => {
     t.timeout(120_000);
-    bench = await Bench.setUp(trees);
+    bench = await Bench.setUp(trees, new Set(subjects.map(kindOf)));
   });
   test.after.always('subjects end, and leave nothing', async () => {
     await bench?.[Symbol.asyncDispose]();
   });
   return (title, tree, run) => {
     const index = trees.push({ title, tree }) - 1;
-    for (const subject of SUBJECTS) {
-      const exception = exceptionOf(title, kindOf(subject));
+    for (const subject of subjects) {
+      const exception = exceptionOf(title, subject);
       const declare = exception === undefined ? test.serial : test.serial.failing;
       const label = exception === undefined ? subject : `${subject}, which cannot: ${exception}`;
       declare(`${title} [${label}]`, async (t) => {
@@ -149,7 +172,8 @@ class Bench {
     this.#folder = folder;
   }
 
-  static async setUp(planted: readonly Planted[]): Promise<Bench> {
+  static async setUp(planted: readonly Planted[], wanted: ReadonlySet<string>): Promise<Bench> {
+    const wants = (kind: string) => wanted.has(kind);
     const folder = mkdtempSync(join(tmpdir(), 'posix-'));
     chmodSync(folder, 0o755);
     const bench = new Bench(folder);
@@ -199,9 +223,7 @@ class Bench {
             lower,
             // The first to begin is the last to end, and looks whether the lower is what it was.
             unchecked: index > 0,
-            ...(kind === 'fuse-native'
-              ? { upper: 'memory', options: { transport: kind } }
-              : { upper: kind }),
+            ...sessionOf(kind),
           });
           bench.#ends.push(() => session[Symbol.asyncDispose]());
           await bench.#three(session.mountpoint, kind, plantAll, copyUpAll);

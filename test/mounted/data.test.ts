@@ -2,7 +2,7 @@
 import { posixSuite } from '../helpers/posix.ts';
 import { dir, file, link } from '../helpers/trees.ts';
 
-const posix = posixSuite();
+const posix = posixSuite(['passthrough']);
 
 posix('open flags', { f: 'hello', d: dir() }, async (_, trial) => {
   await trial.gives(`

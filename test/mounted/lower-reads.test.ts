@@ -6,7 +6,7 @@ test('the lower is never opened for writing, nor changed in any other way, on an
   const seen = await inSandbox(async ({ library, tools, work }) => {
     const fs = await import('node:fs');
     const lines: Record<string, string[]> = {};
-    for (const kind of ['memory', 'tmpfs', 'disk']) {
+    for (const kind of ['memory', 'tmpfs', 'disk', 'passthrough']) {
       // Its paths are traced as from its root: by their names they are known from those of the upper.
       const tree = tools.plant(`${work}/${kind}`, {
         'low-a': 'base',
@@ -17,8 +17,11 @@ test('the lower is never opened for writing, nor changed in any other way, on an
       });
       fs.linkSync(`${tree}/low-linked`, `${tree}/low-twin`);
       const mnt = tools.plant(`${work}/mnt-${kind}`, {});
-      const upper = kind === 'disk' ? tools.plant(`${work}/changes`, {}) : kind;
-      const session = await library.unlock({ source: [tree], mountpoint: mnt, upper });
+      const options =
+        kind === 'passthrough'
+          ? ({ upper: 'tmpfs', io: kind } as const)
+          : { upper: kind === 'disk' ? tools.plant(`${work}/changes`, {}) : kind };
+      const session = await library.unlock({ source: [tree], mountpoint: mnt, ...options });
       const { daemon } = await tools.pids(session);
       const end = await tools.traced(daemon, `${work}/trace`, ['-y', '-e', 'trace=%file,%desc']);
       fs.appendFileSync(`${mnt}/low-a`, ' and more');

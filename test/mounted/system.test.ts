@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { posixSuite } from '../helpers/posix.ts';
 import { device, dir, fifo, file, socket } from '../helpers/trees.ts';
 
-const posix = posixSuite();
+const posix = posixSuite(['passthrough']);
 const SLEEP = file(readFileSync('/usr/bin/sleep', 'latin1'), { mode: 0o755 });
 
 posix(

@@ -72,7 +72,7 @@ posix(
   { f: file('f', { xattrs: { 'user.a': '12345' } }) },
   async (_, trial) => {
     // What a disk holds of them is its filesystem's affair: ext4 has a block for all.
-    const most = trial.kind === 'disk' ? 1000 : 65536;
+    const most = trial.upper === 'disk' ? 1000 : 65536;
     await trial.gives(`
     getxattr f user.a 0 => ok 5
     getxattr f user.a 4 => ERANGE
@@ -166,7 +166,7 @@ posix(
 
 posix('a file has as many attributes as it needs', { f: 'f' }, async (t, trial) => {
   const names = Array.from(
-    { length: trial.kind === 'disk' ? 40 : 200 },
+    { length: trial.upper === 'disk' ? 40 : 200 },
     (_, index) => `user.attribute-${String(index).padStart(3, '0')}`,
   );
   for (const name of names) t.is(await trial.sys(`setxattr f ${name} =${name}`), 'ok');

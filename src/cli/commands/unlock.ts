@@ -19,6 +19,7 @@ export interface SourceOptions {
   upper?: string;
   metacopy?: true;
   history?: number;
+  io?: 'cached' | 'passthrough';
   transport?: 'kernel' | 'fuse-native';
   force?: true;
 }
@@ -100,7 +101,14 @@ export function addSourceOptions(command: Command): Command {
       historyCount,
     )
     .option('--force', 'with a directory: take the changes in it though they are of another SOURCE')
-    .addOption(only('--io <mode>', 'how the kernel reads and writes', 'cached', ['passthrough']))
+    .addOption(
+      new Option(
+        '--io <mode>',
+        'who moves the bytes of files: ostree-ts, for the kernel to keep (cached, the default), or the kernel by itself ' +
+          '(passthrough; for root, with tmpfs or a directory: large files are faster, many small ones slower, and who ' +
+          'has a file open for reading when it is first written to does not see that)',
+      ).choices(['cached', 'passthrough']),
+    )
     .addOption(
       new Option(
         '--transport <kind>',
@@ -112,16 +120,6 @@ export function addSourceOptions(command: Command): Command {
 function historyCount(text: string): number {
   if (/^\d{1,7}$/.test(text)) return Number(text);
   throw new InvalidArgumentError('It is no number of changes.');
-}
-
-/** An option of which this version knows one value: the others are named in the refusal. */
-function only(flags: string, description: string, value: string, later: string[]): Option {
-  return new Option(flags, `${description}: ${value}`).argParser((given: string) => {
-    if (given === value) return value;
-    throw new InvalidArgumentError(
-      `Only '${value}' works in this version (${later.join(' and ')} will come later).`,
-    );
-  });
 }
 
 async function start(
@@ -174,6 +172,7 @@ export function libraryOptions(
     upper,
     metacopy,
     history,
+    io,
     transport,
     force,
   }: SourceOptions,
@@ -195,6 +194,7 @@ export function libraryOptions(
     ...(upper === undefined ? {} : { upper: upperOf(upper) }),
     ...(metacopy === undefined ? {} : { metacopy }),
     ...(history === undefined ? {} : { history }),
+    ...(io === undefined ? {} : { io }),
     ...(transport === undefined ? {} : { transport }),
     ...(force === undefined ? {} : { force }),
   };
