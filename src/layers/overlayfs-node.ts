@@ -17,7 +17,8 @@ const NO_ORIGIN: readonly LowerRef[] = [];
  * is only *planned*: a copy-up that nobody needed yet, or a directory that was removed; then its attributes are here.
  */
 export class HostNode {
-  readonly ino: number;
+  /** The root's is known when there are lowers; all others are constant. */
+  ino: number;
   /** S_IFMT bits. */
   readonly type: number;
   /** As programs see it; -1 while it has not been counted. */

@@ -41,6 +41,12 @@ export class HostTree {
   attach(stack: LowerStack): void {
     this.#stack = stack;
     this.#root.origin = this.#marks.isOpaque(this.#root) ? NOTHING : stack.roots;
+    const [top] = stack.roots;
+    if (top === undefined) this.#root.ino = this.nextIno();
+    else {
+      top.layer.attr(top.node, this.#attr);
+      this.#root.ino = this.#attr.ino;
+    }
   }
 
   /** Whether what a path from the root of the upper refers to is in the lowers: where a directory was, or a file's data. */

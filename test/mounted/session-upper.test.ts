@@ -13,6 +13,30 @@ const sandboxedAs = test.macro(async (t, body: (inside: Inside) => Promise<void>
 });
 
 test(
+  'the root and what leads to it have the number of the source’s root, on every upper',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const fs = await import('node:fs');
+    const tree = tools.plant(`${work}/tree`, { 'd/a': 'a' });
+    const mnt = tools.plant(`${work}/mnt`, {});
+    const { ino } = fs.statSync(tree);
+    for (const upper of ['memory', 'tmpfs', tools.plant(`${work}/changes`, {})]) {
+      const session = await library.unlock({ source: [tree], mountpoint: mnt, upper });
+      fs.mkdirSync(`${mnt}/new`);
+      tools.equal(fs.statSync(mnt).ino, ino);
+      for (const folder of ['d', 'new']) {
+        // As the directory itself has them: what has the number 0 is left out by readdir(3).
+        const lines = tools.run('ls', ['-fai', `${mnt}/${folder}`]).split('\n');
+        const dots = lines.filter((line) => line.endsWith('.')).map((line) => line.trim());
+        tools.same(dots, [`${fs.statSync(`${mnt}/${folder}`).ino} .`, `${ino} ..`]);
+      }
+      await session.lock();
+    }
+    await tools.nothingIsLeft();
+  },
+);
+
+test(
   'a session on a tmpfs whose daemon was killed is brought back by its name, with all it held',
   sandboxed,
   async ({ library, tools, work }) => {
