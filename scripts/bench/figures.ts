@@ -29,6 +29,8 @@ export interface Figure {
   /** What the ratio should not exceed, for those whom the row names. */
   target?: number;
   machine: string;
+  /** As in 2026-01-31. */
+  date: string;
 }
 
 export const STATES = ['cold', 'warm', '-'] as const;
@@ -96,6 +98,7 @@ function figureOf(
     rounds: pairs.length,
     uncertain: pairs.length < 2 || spread[1] - spread[0] > Math.abs(1 - ratio),
     machine: machine(),
+    date: new Date().toISOString().slice(0, 10),
   };
 }
 

@@ -5,13 +5,14 @@
  * waits for it, and removes whatever else it may have left.
  */
 import { spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { listSessions } from '../../src/index.ts';
-import { figures } from './figures.ts';
+import { chart } from './chart.ts';
+import { type Figure, figures } from './figures.ts';
 import { FULL, makeInputs, QUICK } from './inputs.ts';
 import { MODES, USUAL } from './ours.ts';
 import { PEERS, type Peer, unmount } from './peers.ts';
@@ -27,7 +28,9 @@ const USAGE = `npm run bench -- [options]
                  (${USUAL.join(' ')})
   --rounds=N     at most so many rounds (5; 3 with --quick)
   --quick        smaller inputs and one mode, two minutes rather than fifteen
-  --json         one object a line, and nothing else, on stdout`;
+  --json         one object a line, and nothing else, on stdout
+  --svg=FILE     a picture of the ratios of the first mode
+  --from=FILE    what --json has printed, instead of measuring`;
 
 const MINUTE = 60_000;
 /** From the start to the last piece of work; the rest is for clearing away. */
@@ -43,6 +46,8 @@ interface Options {
   rounds: number;
   quick: boolean;
   json: boolean;
+  svg: string | undefined;
+  from: string | undefined;
   /** The temp folder, in the process that measures. */
   inside: string | undefined;
 }
@@ -57,12 +62,14 @@ function parse(words: string[]): Options {
       rounds: { type: 'string' },
       quick: { type: 'boolean', default: false },
       json: { type: 'boolean', default: false },
+      svg: { type: 'string' },
+      from: { type: 'string' },
       inside: { type: 'string' },
     },
   });
   const rounds = Number(values.rounds ?? (values.quick ? 3 : 5));
   if (!Number.isInteger(rounds) || rounds < 1) throw new Misuse('--rounds is a number from 1 on');
-  const { quick, json, inside } = values;
+  const { quick, json, svg, from, inside } = values;
   const rows = names(
     values.rows,
     GROUPS.flatMap((group) => group.rows.map(({ name }) => name)),
@@ -75,7 +82,7 @@ function parse(words: string[]): Options {
     values.modes ?? USUAL.slice(0, quick ? 1 : undefined).join(','),
     MODES.map(({ name }) => name),
   );
-  return { rows, peers, modes, rounds, quick, json, inside };
+  return { rows, peers, modes, rounds, quick, json, svg, from, inside };
 }
 
 /** A list of names, each of which must be known. */
@@ -141,13 +148,37 @@ async function measure(options: Options, folder: string): Promise<number> {
     const all = figures(results, groups, { modes, peers }).filter(({ row }) =>
       has(options.rows, row),
     );
-    if (options.json) for (const figure of all) console.log(JSON.stringify(figure));
-    (options.json ? console.error : console.log)(table(all, results, groups));
+    show(all, results, options);
     say(`${Math.round((Date.now() - start) / 1000)} s`);
     return results.failures.some(({ peer }) => MODES.some(({ name }) => name === peer)) ? 1 : 0;
   } finally {
     await unmount(join(folder, 'lower'));
     await unmount(tmpfs);
+  }
+}
+
+/** Prints and draws what was found. */
+function show(
+  all: readonly Figure[],
+  results: Parameters<typeof table>[1],
+  { json, svg }: Options,
+): void {
+  if (json) for (const figure of all) console.log(JSON.stringify(figure));
+  (json ? console.error : console.log)(table(all, results, GROUPS));
+  if (svg === undefined) return;
+  const common = GROUPS.filter(({ among }) => among === undefined);
+  const known = common.flatMap(({ rows }) => rows.map(({ name }) => name));
+  const drawn = all.filter(({ row }) => known.includes(row));
+  writeFileSync(svg, chart(drawn.filter(({ mode }) => mode === drawn[0]?.mode)));
+}
+
+/** @throws Misuse it is not what --json prints. */
+function kept(file: string): Figure[] {
+  try {
+    const lines = readFileSync(file, 'utf8').split('\n');
+    return lines.filter((line) => line !== '').map((line) => JSON.parse(line) as Figure);
+  } catch (error) {
+    throw new Misuse(`${file} cannot be read: ${error instanceof Error ? error.message : ''}`);
   }
 }
 
@@ -171,6 +202,14 @@ async function main(words: string[]): Promise<number> {
     return 0;
   }
   const options = parse(words);
+  if (options.from !== undefined) {
+    const all = kept(options.from).filter(
+      ({ row, peer }) => has(options.rows, row) && has(options.peers, peer),
+    );
+    const rounds = Math.max(...all.map((figure) => figure.rounds));
+    show(all, { rounds, failures: [], isCut: false }, options);
+    return 0;
+  }
   if (options.inside === undefined) return supervise(words);
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(signal, () => interruption.abort(new Error('interrupted')));

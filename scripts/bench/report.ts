@@ -1,13 +1,17 @@
 /** Ratios as a table for people: a line for each row, state and mode, a column for each peer. */
-import { type Figure, geometricMean, machine, STATES } from './figures.ts';
+import { type Figure, geometricMean, STATES } from './figures.ts';
 import type { Group } from './rows.ts';
 import type { Results } from './runner.ts';
 
-export function table(all: readonly Figure[], results: Results, groups: readonly Group[]): string {
+export function table(
+  all: readonly Figure[],
+  results: Pick<Results, 'rounds' | 'failures' | 'isCut'>,
+  groups: readonly Group[],
+): string {
   const common = groups.filter(({ among }) => among === undefined);
   const lines = [
     `ostree-ts by each peer: time of ours / time of theirs, below 1 is faster; [lowest, highest] of at most ${results.rounds} rounds`,
-    machine(),
+    all[0]?.machine ?? '',
     '~ the rounds differ by more than the two do   ! above the target',
   ];
   lines.push(...section(all, common));
