@@ -14,7 +14,8 @@ const MARK = 'OSTREE_TS_TEST_RUN';
 
 const SESSION_PROGRAMS = [
   join(ROOT, 'native/build/Release/keeper'),
-  join(ROOT, 'build/src/session/daemon.js'),
+  // What daemons call themselves.
+  'ostree-ts: session ',
 ];
 
 export class Leftovers {

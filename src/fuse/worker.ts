@@ -2,13 +2,13 @@
  * The thread that is the filesystem: builds layers and overlay, says ready, is given the mounted device, and from then on
  * does nothing but serve it, blocked in the channel between requests. Run by the daemon's main thread as a worker.
  *
- *   main -> worker   workerData, { type: 'serve', device }, { id, call, args } and a wake-up
+ *   main -> worker   WorkerData, { type: 'serve', device }, { id, call, args } and a wake-up
  *   worker -> main   { type: 'ready' }, { type: 'log', message }, { id, result } or { id, error }, { type: 'ended' }
  */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import type { MessagePort } from 'node:worker_threads';
-import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { parentPort, receiveMessageOnPort } from 'node:worker_threads';
 import { NotYet } from '../errors.ts';
 import type { IdMaps } from '../layers/ids.ts';
 import type { StoreNames } from '../layers/overlayfs-store.ts';
@@ -305,5 +305,6 @@ function collector(): () => void {
   return runInNewContext('gc') as () => void;
 }
 
-if (parentPort === null) throw new Error('this module runs in a worker thread only');
-new Worker(parentPort, workerData as WorkerData, native).start();
+const port = parentPort;
+if (port === null) throw new Error('this module runs in a worker thread only');
+port.once('message', (data: WorkerData) => new Worker(port, data, native).start());

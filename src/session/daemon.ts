@@ -6,6 +6,8 @@
  * what they would need may lie under the very mount that is served. For root the process has no path left to open.
  * With fuse-native this process mounts, so it stays where it is, and this thread is the filesystem as well.
  */
+// First.
+import { options as given, thread } from './filesystem-thread.ts';
 import { writeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { Worker } from 'node:worker_threads';
@@ -78,12 +80,6 @@ const ARENA = 5;
 const FOLDER = 6;
 const FIRST_LOWER = 7;
 
-/**
- * The worker's young generation, MiB. Requests leave next to nothing behind, so a large one only holds dead entries of
- * walks: with V8's own choice the daemon takes twice the memory after a walk of 140,000 files.
- */
-const YOUNG_MB = 4;
-
 /** How long a question to the worker may take before its asker is told so. */
 const WORKER_MS = 30_000;
 
@@ -113,8 +109,11 @@ class Daemon {
   #isGuarded = true;
   #isReady = false;
 
-  /** @param Libfuse  with the option of that name. */
-  constructor(options: DaemonOptions, Libfuse: typeof LibfuseWorker | undefined) {
+  /** @param startLibfuse  makes what there is instead of a thread, with the option of that name. */
+  constructor(
+    options: DaemonOptions,
+    startLibfuse: ((data: WorkerData) => LibfuseWorker) | undefined,
+  ) {
     this.#options = options;
     this.#keeper = new Socket({ fd: KEEPER, readable: true, writable: true });
     this.#wakeFd = native.eventfd();
@@ -132,13 +131,11 @@ class Daemon {
       presentation: options.presentation,
       historyEntries: options.historyEntries ?? HISTORY_DEFAULT,
     };
-    this.#worker =
-      options.libfuse === undefined || Libfuse === undefined
-        ? new Worker(new URL(options.worker), {
-            resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB },
-            workerData: data,
-          })
-        : new Libfuse(data, { ...options.libfuse, name: options.name });
+    const worker = thread ?? startLibfuse?.(data);
+    if (worker === undefined) throw new Error('there is nothing that serves');
+    this.#worker = worker;
+    // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread has no origin
+    if (worker instanceof Worker) worker.postMessage(data);
     this.#worker.on('message', (message: WorkerMessage) => this.#fromWorker(message));
     this.#worker.on('error', (error) => this.#die('the filesystem failed', error));
     if (this.#worker instanceof Worker) {
@@ -343,12 +340,17 @@ function lowersOf({ lowers, commit, hasAufsWhiteouts }: DaemonOptions): LowerDat
     : [{ kind: 'commit', fds, ...commit }];
 }
 
-const options = JSON.parse(process.argv[2] ?? '{}') as DaemonOptions;
-process.title = `ostree-ts: session ${options.name}`;
-// Not needed by those whom the kernel client serves.
-const Libfuse =
-  options.libfuse === undefined
-    ? undefined
-    : (await import('../fuse/libfuse-worker.ts')).LibfuseWorker;
-// Held by what it listens to.
-void new Daemon(options, Libfuse);
+/** Held by what it listens to. */
+async function start(options: DaemonOptions): Promise<void> {
+  process.title = `ostree-ts: session ${options.name}`;
+  const { libfuse, name } = options;
+  if (libfuse === undefined) return void new Daemon(options, undefined);
+  // Not needed by those whom the kernel client serves.
+  const { LibfuseWorker } = await import('../fuse/libfuse-worker.ts');
+  void new Daemon(options, (data) => new LibfuseWorker(data, { ...libfuse, name }));
+}
+
+start(given).catch((error: unknown) => {
+  process.stderr.write(`${describe(error)}\n`);
+  process.exit(1);
+});

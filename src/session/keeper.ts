@@ -194,7 +194,7 @@ function keeperArguments(
         : 'idle',
     ...(secluded?.ids !== undefined && { ids: secluded.ids }),
     isolated: process.getuid?.() === 0 && options.transport !== 'fuse-native',
-    worker: new URL('../../bundle/fuse/worker.js', import.meta.url).href,
+    worker: new URL('../../bundle/fuse/worker.cjs', import.meta.url).href,
     ...(options.transport === 'fuse-native' && {
       libfuse: {
         mountpoint: shown(record.mountpoint),
@@ -215,7 +215,7 @@ function keeperArguments(
     `--options=${text}`,
     '--',
     process.execPath,
-    fileURLToPath(new URL('../../bundle/session/daemon.js', import.meta.url)),
+    fileURLToPath(new URL('../../bundle/session/daemon.cjs', import.meta.url)),
     JSON.stringify(daemon),
   ];
 }
