@@ -126,6 +126,11 @@ export class Control {
     return { changes, done, listing: id };
   }
 
+  /** Lets go of a listing that nobody goes on with. */
+  endDiff(listing: number): void {
+    this.#listings.delete(listing);
+  }
+
   /** @throws FsError it cannot be done, and nothing was. */
   undo(paths: string[]): Pick<Undone, 'path' | 'what'>[] {
     const { undo } = this.#subject;
@@ -195,6 +200,7 @@ const HANDLERS: ReadonlyMap<string, Handler> = new Map<string, Handler>([
     (control, args) =>
       control.diff(numberOf(args, 'from'), numberOf(args, 'listing'), changeOptions(args)),
   ],
+  ['diff-end', (control, args) => control.endDiff(numberOf(args, 'listing'))],
   ['undo', (control, args) => control.undo(pathsOf(args))],
 ]);
 

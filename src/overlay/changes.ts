@@ -15,16 +15,25 @@ import { narrowed } from './narrow.ts';
 import { below, Sources, type Source } from './renames.ts';
 import type { Tree } from './tree.ts';
 
+/** Of findings that say no more than the change. */
+const NOTHING: Attr = new Attr();
+
 /** Names compared between two looks at the clock. */
 const STEPS = 32;
 
-/** A change, with what it is made of. */
+/** A change, with what it is made of if the walk keeps that. */
 export interface Finding<Node extends object> {
   change: Change;
   /** What is there now, and what was: both of M and R. */
   inode: Inode<Node> | undefined;
   attr: Attr;
   base: Base | undefined;
+}
+
+/** Attributes of what is at a name, and was: of a name that nothing is kept of, used again for the next. */
+class Scratch {
+  readonly attr: Attr = new Attr();
+  readonly base: Attr = new Attr();
 }
 
 /** Every change, sorted by path. A new directory is listed with all it holds, a removed one alone. */
@@ -34,7 +43,9 @@ export function changes<Node extends object>(
   options: ChangeOptions = {},
   finder?: ByFinder,
 ): Change[] {
-  const walk = new ChangeWalk(tree, listing, options, finder);
+  const { renames = false, all = false, paths = [] } = options;
+  const keeps = renames || all || paths.length > 0;
+  const walk = new ChangeWalk(tree, listing, { options, finder, keeps });
   try {
     return walk.run().map(({ change }) => change);
   } finally {
@@ -48,7 +59,7 @@ export function countChanges<Node extends object>(
   listing: Listing<Node>,
   budgetMs: number,
 ): ChangeCount {
-  const walk = new ChangeWalk(tree, listing, {});
+  const walk = new ChangeWalk(tree, listing, { options: {}, keeps: false });
   try {
     return walk.count(budgetMs);
   } finally {
@@ -63,11 +74,22 @@ interface Arrival<Node extends object> {
   attr: Attr;
 }
 
+export interface WalkOptions {
+  options: ChangeOptions;
+  finder?: ByFinder | undefined;
+  /** Findings say what they are made of: all that is needed of most is the change, and there may be a million. */
+  keeps: boolean;
+}
+
 export class ChangeWalk<Node extends object> {
   readonly #found: Finding<Node>[] = [];
   readonly #tree: Tree<Node>;
   readonly #listing: Listing<Node>;
   readonly #options: ChangeOptions;
+  readonly #keeps: boolean;
+  /** By depth. */
+  readonly #scratch: Scratch[] = [];
+  #depth = 0;
   readonly #comparer: Comparer<Node>;
   readonly #sources: Sources | undefined;
   readonly #arrivals: Arrival<Node>[] = [];
@@ -80,12 +102,15 @@ export class ChangeWalk<Node extends object> {
   readonly #finder: ByFinder | undefined;
   /** Who changed what is at the paths that were looked at. */
   readonly #bringers: Map<string, By | null> = new Map();
+  /** The directory whose number was asked for last. */
+  #numbered: { dir: Inode<Node>; ino: number } | undefined;
   #deadline = Infinity;
   #isLate = false;
   #steps = 0;
 
-  constructor(tree: Tree<Node>, listing: Listing<Node>, options: ChangeOptions, finder?: ByFinder) {
+  constructor(tree: Tree<Node>, listing: Listing<Node>, { options, finder, keeps }: WalkOptions) {
     this.#finder = finder;
+    this.#keeps = keeps;
     this.#tree = tree;
     this.#listing = listing;
     this.#options = options;
@@ -176,10 +201,9 @@ export class ChangeWalk<Node extends object> {
     base: readonly LowerRef[],
     name: Name,
   ): boolean {
-    const attr = new Attr();
+    const { attr, base: baseAttr } = this.#attributes();
     const inode = this.#tree.find(dir, name, attr);
-    const baseAttr = new Attr();
-    const refs = this.#tree.stack.find(base, name, baseAttr);
+    const refs = base.length === 0 ? undefined : this.#tree.stack.find(base, name, baseAttr);
     if (refs !== undefined) baseAttr.nlink = 1;
     const before = refs === undefined ? undefined : { refs, attr: baseAttr };
     if (inode === undefined) {
@@ -188,6 +212,7 @@ export class ChangeWalk<Node extends object> {
     }
     // The inode must not go while its children are walked.
     inode.refs++;
+    this.#depth++;
     try {
       const here = `${path}/${name}`;
       if (this.#finder !== undefined) this.#noteBy(path, here, dir, name, inode, attr);
@@ -195,9 +220,25 @@ export class ChangeWalk<Node extends object> {
       else return this.#compare(here, `${from}/${name}`, inode, attr, before);
       return true;
     } finally {
+      if (!this.#keeps && inode.type !== S_IFDIR) this.#bringers.delete(`${path}/${name}`);
+      this.#depth--;
       inode.refs--;
       this.#tree.table.settle(inode);
     }
+  }
+
+  #attributes(): Scratch {
+    if (this.#keeps) return new Scratch();
+    return (this.#scratch[this.#depth] ??= new Scratch());
+  }
+
+  #find(change: Change, inode: Inode<Node> | undefined, attr: Attr, base: Base | undefined): void {
+    if (!this.#keeps) {
+      this.#found.push({ change, inode: undefined, attr: NOTHING, base: undefined });
+      return;
+    }
+    this.#found.push({ change, inode, attr, base });
+    if (inode !== undefined) this.#hold(inode);
   }
 
   /** Who changed what is at a path; what came with its directory came by who brought that. */
@@ -215,9 +256,12 @@ export class ChangeWalk<Node extends object> {
   }
 
   #numberOf(dir: Inode<Node>): number {
-    const attr = new Attr();
-    this.#tree.attr(dir, attr);
-    return attr.ino;
+    if (this.#numbered?.dir !== dir) {
+      const attr = new Attr();
+      this.#tree.attr(dir, attr);
+      this.#numbered = { dir, ino: attr.ino };
+    }
+    return this.#numbered.ino;
   }
 
   #removed(path: string, base: Base, dir: Inode<Node>, name: Name): void {
@@ -225,7 +269,7 @@ export class ChangeWalk<Node extends object> {
     if (this.#finder !== undefined) {
       change.by = this.#finder(0, this.#numberOf(dir), name) ?? null;
     }
-    this.#found.push({ change, inode: undefined, attr: base.attr, base });
+    this.#find(change, undefined, base.attr, base);
     this.#detail(change, base.attr);
     this.#sources?.add(path, base);
   }
@@ -243,8 +287,7 @@ export class ChangeWalk<Node extends object> {
   #reportAdded(path: string, inode: Inode<Node>, attr: Attr): void {
     const change: Change = { kind: 'A', path, ...described(attr) };
     this.#addBy(change);
-    this.#found.push({ change, inode, attr, base: undefined });
-    this.#hold(inode);
+    this.#find(change, inode, attr, undefined);
     this.#detail(change, attr);
     if (inode.type === S_IFDIR) this.#directory(path, path, inode, []);
   }
@@ -296,8 +339,7 @@ export class ChangeWalk<Node extends object> {
     };
     if (from !== path) change.from = from;
     this.#addBy(change);
-    this.#found.push({ change, inode, attr, base });
-    this.#hold(inode);
+    this.#find(change, inode, attr, base);
     this.#detail(change, attr);
     if (this.#options.details !== true) return;
     change.changed = change.type === type ? differences : this.#comparer.all(inode, attr, base);

@@ -62,7 +62,10 @@ export class Comparison<Node extends object> {
     this.#tree = tree;
     this.#listing = listing;
     this.#comparer = new Comparer(tree);
-    const walk = new ChangeWalk(tree, listing, { details: true, all: true, renames });
+    const walk = new ChangeWalk(tree, listing, {
+      options: { details: true, all: true, renames },
+      keeps: true,
+    });
     try {
       const found = walk.run();
       const kinds = new Map(found.map(({ change: { path, kind } }) => [path, kind]));

@@ -82,6 +82,8 @@ const FIRST_LOWER = 7;
 
 /** How long a question to the worker may take before its asker is told so. */
 const WORKER_MS = 30_000;
+/** One whose answer takes a look at all that has changed: a million paths take some ten seconds. */
+const WALK_MS = 600_000;
 
 interface WorkerMessage {
   /** `ready`, `mounted`, `ended`, or `log` with `message`; absent in an answer. */
@@ -236,20 +238,24 @@ class Daemon {
         }
         return { ...status, isGuarded: this.#isGuarded };
       }
-      case 'diff':
-      case 'statistics':
+      case 'diff': {
+        const part = (await this.#ask(call, args, WALK_MS)) as { done: boolean; listing: number };
+        const isBegun = (args as { from?: number } | undefined)?.from === 0;
+        if (isBegun && !part.done)
+          this.#whenGone(connection, 'diff-end', { listing: part.listing });
+        return part;
+      }
       case 'undo':
+        return this.#ask(call, args, WALK_MS);
+      case 'statistics':
       case 'snapshot-entries':
       case 'snapshot-content':
       case 'snapshot-end':
         return this.#ask(call, args);
       case 'snapshot':
       case 'comparison': {
-        const taken = (await this.#ask(call, args)) as { snapshot: number };
-        // Whoever took it may be killed.
-        const end = () => this.#ask('snapshot-end', { snapshot: taken.snapshot });
-        if (connection.destroyed) await end();
-        else connection.once('close', () => void end().catch(() => {}));
+        const taken = (await this.#ask(call, args, WALK_MS)) as { snapshot: number };
+        this.#whenGone(connection, 'snapshot-end', { snapshot: taken.snapshot });
         return taken;
       }
       case 'unmount':
@@ -259,14 +265,21 @@ class Daemon {
     }
   }
 
+  /** Has the worker let go of something when whoever asked for it has gone, or was killed. */
+  #whenGone(connection: Socket, call: string, args: unknown): void {
+    const end = () => void this.#ask(call, args).catch(() => {});
+    if (connection.destroyed) end();
+    else connection.once('close', end);
+  }
+
   /** Asks the worker, which looks up between two requests of the kernel. */
-  #ask(call: string, args: unknown): Promise<unknown> {
+  #ask(call: string, args: unknown, limitMs: number = WORKER_MS): Promise<unknown> {
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this.#asked.delete(id);
         reject(new Error('the filesystem does not answer'));
-      }, WORKER_MS);
+      }, limitMs);
       const settle = (finish: () => void) => {
         clearTimeout(timer);
         finish();

@@ -25,7 +25,7 @@ import { ANSWER_MS, type Health, inspect, logTail } from './status.ts';
 import { discardFolder } from './upper.ts';
 
 /** A chunk of changes of a large session takes the daemon a while. */
-const DIFF_MS = 60_000;
+const DIFF_MS = 600_000;
 const POLL_MS = 100;
 
 export interface SessionStatus {

@@ -12,6 +12,8 @@ import type { SnapshotEntry } from '../overlay/snapshot.ts';
 import type { Control } from './control.ts';
 
 const ANSWER_MS = 60_000;
+/** To look at all that has changed. */
+const TAKE_MS = 600_000;
 const AT_EMPTY_PATH = 0x1000;
 const O_RDONLY = 0;
 const O_DIRECTORY = 0o200000;
@@ -57,7 +59,7 @@ export class SnapshotReader implements AsyncDisposable {
    * @param isLive  the upper cannot keep contents: they are those of the moment when they are read.
    */
   static async take(control: Control, pid: number, isLive: boolean): Promise<SnapshotReader> {
-    const taken = await control.call<Taken>('snapshot', {}, ANSWER_MS);
+    const taken = await control.call<Taken>('snapshot', {}, TAKE_MS);
     return new SnapshotReader(control, pid, taken, isLive);
   }
 
@@ -68,7 +70,7 @@ export class SnapshotReader implements AsyncDisposable {
     isLive: boolean,
     options: Pick<ChangeOptions, 'paths' | 'renames'>,
   ): Promise<SnapshotReader> {
-    const taken = await control.call<Taken>('comparison', options, ANSWER_MS);
+    const taken = await control.call<Taken>('comparison', options, TAKE_MS);
     return new SnapshotReader(control, pid, taken, isLive);
   }
 
