@@ -100,7 +100,8 @@ function line(figures: readonly Figure[], peers: readonly string[], top: number)
     );
     const isLess = figure.ratio < LEAST;
     if (isLess || figure.ratio > MOST) {
-      const x = position(figure.ratio) + (isLess ? 8 : -8);
+      const aside = 8 + 55 * index;
+      const x = position(figure.ratio) + (isLess ? aside : -aside);
       parts.push(text(x, y + 3, isLess ? 'start' : 'end', String(figure.ratio), 9, colour(index)));
     }
   }
