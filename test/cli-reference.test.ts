@@ -21,6 +21,68 @@ function help(...args: string[]): string {
   return output(process.execPath, [MAIN, ...args, '--help']);
 }
 
+/** Commands of the help, and the long options of each. */
+function everything(): Map<string, string[]> {
+  const commands = [...help().matchAll(/^ {2}([a-z]+) /gm)].map(([, name = '']) => name);
+  const known = commands.filter((name) => name !== 'help' && name !== 'ostree');
+  return new Map(
+    known.map((command) => {
+      const options = help(command).matchAll(/(?<=^ {2}(?:-., )?)--[a-z-]+/gm);
+      return [command, [...options].map(([option]) => option)];
+    }),
+  );
+}
+
+const EVERYTHING = everything();
+
+test('every command and option of the help is offered by every shell', (t) => {
+  const all = EVERYTHING;
+  t.true((all.get('unlock') ?? []).includes('--upper'));
+  const folder = mkdtempSync(join(tmpdir(), 'completion-'));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  writeFileSync(join(folder, 'fish'), print('fish'));
+  const names = [...all.keys()].join(' ');
+  const shells: Record<string, string> = {
+    bash: output('bash', [
+      '--norc',
+      '-c',
+      `${print('bash')}
+      ask() { COMP_WORDS=(ostree-ts "$@"); COMP_CWORD=$#; _ostree_ts; echo "\${COMPREPLY[@]}"; }
+      ask ''; for each in ${names}; do echo "$each: $(ask $each --)"; done`,
+    ]),
+    zsh: output('zsh', [
+      '-f',
+      '-c',
+      `autoload -U compinit; compinit -u -D; ${print('zsh')}
+      _describe() { print -- \${\${(P)2}%%:*}; }
+      words=(ostree-ts ''); CURRENT=2; _ostree_ts
+      for each in ${names}; do words=(ostree-ts $each --); CURRENT=3; echo "$each: $(_ostree_ts)"; done`,
+    ]),
+    fish: output('fish', [
+      '--no-config',
+      '-c',
+      `source ${folder}/fish; complete -C 'ostree-ts ' | cut -f1 | tr '\\n' ' '; echo
+      for each in ${names}; echo "$each:" (complete -C "ostree-ts $each --" | cut -f1); end`,
+    ]),
+  };
+  for (const [shell, said] of Object.entries(shells)) {
+    const [first = '', ...lines] = said.replaceAll(/['"]/g, '').trim().split('\n');
+    t.deepEqual(
+      [...all.keys()].filter((command) => !first.split(/\s+/).includes(command)),
+      [],
+      shell,
+    );
+    for (const [command, options] of all) {
+      const line = lines.find((one) => one.startsWith(`${command}:`)) ?? '';
+      t.deepEqual(
+        options.filter((option) => !line.split(/\s+/).includes(option)),
+        [],
+        `${shell}: ${command}`,
+      );
+    }
+  }
+});
+
 test('bash completes commands and options', (t) => {
   const script = `${print('bash')}
     ask() { COMP_WORDS=(ostree-ts "$@"); COMP_CWORD=$#; _ostree_ts; echo "\${COMPREPLY[@]}"; }
@@ -52,16 +114,24 @@ test('the manual page has every command and option of the help', (t) => {
     '',
   );
   const source = readFileSync(PAGE, 'utf8').replaceAll('\\-', '-');
-  const commands = [...help().matchAll(/^ {2}([a-z]+) /gm)].map(([, name = '']) => name);
-  t.true(commands.includes('run'));
+  const all = EVERYTHING;
+  t.true(all.has('run'));
   t.true(page.includes('EXIT STATUS'));
-  for (const command of commands.filter((name) => name !== 'help' && name !== 'ostree')) {
+  for (const [command, options] of all) {
     t.true(source.includes(`.SS ostree-ts ${command} `), command);
-    for (const [option] of help(command).matchAll(/(?<=^ {2}(?:-., )?)--[a-z-]+/gm)) {
+    for (const option of options) {
       t.true(
         source.includes(`.B ${option}`) || source.includes(`, ${option}`),
         `${command} ${option}`,
       );
     }
   }
+});
+
+test('nothing is wrong with how the manual page is written', (t) => {
+  const { stderr, status } = spawnSync('man', ['--warnings', '-l', '-Tutf8', PAGE], {
+    encoding: 'utf8',
+    env: { ...process.env, MANPAGER: 'cat' },
+  });
+  t.deepEqual([stderr, status], ['', 0]);
 });

@@ -100,7 +100,11 @@ const roff = (given: string) =>
   given
     .replaceAll('\\', '\\e')
     .replaceAll('-', '\\-')
-    .replaceAll(/^(['.])/gm, String.raw`\&$1`);
+    .replaceAll(/^(['.])/gm, String.raw`\&$1`)
+    .replaceAll(
+      /[^\n -~]/g,
+      (char) => `\\[u${char.charCodeAt(0).toString(16).padStart(4, '0').toUpperCase()}]`,
+    );
 
 /** A page of man(7). */
 function man(program: Command): string {
