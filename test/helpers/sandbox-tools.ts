@@ -1,7 +1,7 @@
 /** What the body of a sandboxed test needs again and again. Runs inside the sandbox. */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Session } from '../../src/index.ts';
@@ -61,12 +61,23 @@ export function sessionProcesses(): string[] {
     .flatMap((pid) => {
       try {
         const command = readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ' ');
-        const isOurs = /keeper --name|daemon\.js|ostree-ts: session/.test(command);
+        const isOurs = /keeper --name|daemon\.cjs|ostree-ts: session/.test(command);
         return isOurs ? [`${pid} ${command}`] : [];
       } catch {
         return [];
       }
     });
+}
+
+/** Whether there is a folder, and what is in it. */
+function listed(path: string): string[] {
+  try {
+    return [`folder ${path}: ${readdirSync(path).join(' ')}`];
+  } catch (error) {
+    // It may go at any time.
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
 }
 
 /** Fails unless everything of every session has gone. The daemon's end may take a moment after its mount's. */
@@ -78,7 +89,7 @@ export async function nothingIsLeft(): Promise<void> {
   const left = () => [
     ...mountpoints().map((path) => `mount ${path}`),
     ...sessionProcesses().map((process) => `process ${process}`),
-    ...(existsSync(registry) ? [`folder ${registry}: ${readdirSync(registry).join(' ')}`] : []),
+    ...listed(registry),
   ];
   await until(() => left().length === 0, 5000);
   if (left().length > 0) throw new Error(`something is left: ${left().join('; ')}`);
