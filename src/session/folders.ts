@@ -128,6 +128,12 @@ function makeRegistry(registry: string): void {
   }
 }
 
+/** Which folder is at a path: another one of the same name has another number. `undefined`: none. */
+export function identityOf(folder: string): string | undefined {
+  const found = statSync(folder, { throwIfNoEntry: false });
+  return found === undefined ? undefined : `${found.dev}:${found.ino}`;
+}
+
 /** Removes a session's folder with the tmpfs that may be mounted in it, and the registry when it was the last one. */
 export function release(folder: string): void {
   if (hasTmpfs(folder)) {

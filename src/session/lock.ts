@@ -7,7 +7,7 @@ import { SessionError } from '../errors.ts';
 import { native } from '../native.ts';
 import { findFusermount, hostPath, shown } from './checks.ts';
 import { Control } from './control.ts';
-import { release } from './folders.ts';
+import { identityOf, release } from './folders.ts';
 import { describeHolders, findHolders, type Holder, NAMESPACE } from './holders.ts';
 import { isOf, type Mount, mountsOr, readMounts } from './mountinfo.ts';
 import type { Seclusion } from './record.ts';
@@ -66,6 +66,11 @@ export class BusyError extends SessionError {
  * @throws BusyError others hold it, and `lazy` is false. SessionError it cannot be unmounted, or is just starting.
  */
 export async function lock(folder: string, name: string, lazy: boolean): Promise<LockResult> {
+  const identity = identityOf(folder);
+  // The keeper removes it as well, and then the name may be another session's at once.
+  const releaseSame = () => {
+    if (identityOf(folder) === identity) release(folder);
+  };
   const seen = await inspect(folder);
   const result: LockResult = {
     name,
@@ -83,6 +88,7 @@ export async function lock(folder: string, name: string, lazy: boolean): Promise
   }
   if (seen.health === 'dead' || seen.health === 'kept') {
     await bury(folder, seen, result);
+    releaseSame();
     return result;
   }
   const holders = findHolders(seen.state?.device ?? '', seen.home);
@@ -98,7 +104,7 @@ export async function lock(folder: string, name: string, lazy: boolean): Promise
   if (others.length > 0 && !lazy && seen.mounts.length > 0) throw new BusyError(name, others);
   if (seen.mounts.length > 0) await detach(folder, seen);
   if (seen.health === 'hung') await killHung(seen, result);
-  await drain(folder, seen, holders, result);
+  if (await drain(folder, seen, holders, result)) releaseSame();
   return result;
 }
 
@@ -108,7 +114,6 @@ async function bury(folder: string, seen: Inspection, result: LockResult): Promi
   if (seen.mounts.length > 0 && seen.home !== 'self') {
     result.found.push('it was mounted in another mount namespace, where a dead mount may be left');
   }
-  release(folder);
 }
 
 /** Takes away the mount that a dead daemon may have left. @throws SessionError it cannot be. */
@@ -193,27 +198,24 @@ async function killHung(seen: Inspection, result: LockResult): Promise<void> {
   await until(() => !isAlive(daemon), ANSWER_MS);
 }
 
-/** Waits until the daemon has gone and the folder with it; not at all when somebody still holds files. */
+/** Waits until the daemon has gone and the folder with it; not at all when somebody still holds files. @returns whether it has. */
 async function drain(
   folder: string,
   seen: Inspection,
   holders: Holder[],
   result: LockResult,
-): Promise<void> {
+): Promise<boolean> {
   const { state } = seen;
   const hasEnded = () =>
     !existsSync(folder) ||
     (state !== undefined && !isAlive(state.daemon) && !isAlive(state.keeper));
   const isUsed = holders.some(({ by }) => by.some((what) => what !== NAMESPACE));
   const patienceMs = isUsed ? POLL_MS : holders.length > 0 ? NAMESPACE_MS : DRAIN_MS;
-  if (await until(hasEnded, patienceMs)) {
-    // The keeper has removed it; without one, we do.
-    release(folder);
-    return;
-  }
+  if (await until(hasEnded, patienceMs)) return true;
   // Without a holder that was found there is one that may not be looked at.
   result.holders = holders.filter(({ pid }) => pid !== process.pid);
   result.draining = result.holders.length > 0 || holders.length === 0;
+  return false;
 }
 
 async function until(isTrue: () => boolean, timeoutMs: number): Promise<boolean> {
