@@ -51,9 +51,14 @@ export class Staging {
       // The tool may take an unlocked folder for its own, between these two calls.
       const lock = lockAlone(native, this.#tmp, `${name}-lock`);
       if (lock === -errno.EAGAIN) continue;
-      this.#lock = this.#must(lock);
-      this.#name = name;
-      this.#fd = this.#must(native.openBeneath(this.#tmp, name, O_RDONLY | O_DIRECTORY, 0));
+      const flags = O_RDONLY | O_DIRECTORY;
+      const fd = lock < 0 ? lock : native.openBeneath(this.#tmp, name, flags, 0);
+      if (fd < 0) {
+        this.#remove(name);
+        if (lock >= 0) native.close(lock);
+        throw this.#failed(fd);
+      }
+      [this.#lock, this.#name, this.#fd] = [lock, name, fd];
       return;
     }
   }
