@@ -43,6 +43,8 @@ interface Options {
   rows: string[] | undefined;
   peers: string[] | undefined;
   modes: string[] | undefined;
+  /** Those of them that were named. */
+  named: string[] | undefined;
   rounds: number;
   quick: boolean;
   json: boolean;
@@ -78,11 +80,12 @@ function parse(words: string[]): Options {
     values.peers,
     PEERS.map(({ name }) => name),
   );
-  const modes = names(
-    values.modes ?? USUAL.slice(0, quick ? 1 : undefined).join(','),
+  const named = names(
+    values.modes,
     MODES.map(({ name }) => name),
   );
-  return { rows, peers, modes, rounds, quick, json, svg, from, inside };
+  const modes = named ?? USUAL.slice(0, quick ? 1 : undefined);
+  return { rows, peers, modes, named, rounds, quick, json, svg, from, inside };
 }
 
 /** A list of names, each of which must be known. */
@@ -169,16 +172,38 @@ function show(
   const common = GROUPS.filter(({ among }) => among === undefined);
   const known = common.flatMap(({ rows }) => rows.map(({ name }) => name));
   const drawn = all.filter(({ row }) => known.includes(row));
+  if (drawn.length === 0) throw new Misuse('no picture: these rows have peers of their own only');
   writeFileSync(svg, chart(drawn.filter(({ mode }) => mode === drawn[0]?.mode)));
 }
 
 /** @throws Misuse it is not what --json prints. */
 function kept(file: string): Figure[] {
+  const lines = orMisuse(() => readFileSync(file, 'utf8').split('\n'), `${file} cannot be read`);
+  return lines
+    .filter((line) => line !== '')
+    .map((line, index) => {
+      const what = `${file}: line ${index + 1} is not what --json prints`;
+      const figure = orMisuse(() => JSON.parse(line) as Partial<Figure> | null, what);
+      const isWhole =
+        figure !== null &&
+        [figure.row, figure.state, figure.mode, figure.peer, figure.machine, figure.date].every(
+          (value) => typeof value === 'string',
+        ) &&
+        [figure.ratio, figure.rounds, ...(figure.spread ?? [])].every(
+          (value) => typeof value === 'number',
+        ) &&
+        figure.spread?.length === 2;
+      if (!isWhole) throw new Misuse(what);
+      return figure as Figure;
+    });
+}
+
+/** What `act` gives. @throws Misuse that says `what` when it fails. */
+function orMisuse<T>(act: () => T, what: string): T {
   try {
-    const lines = readFileSync(file, 'utf8').split('\n');
-    return lines.filter((line) => line !== '').map((line) => JSON.parse(line) as Figure);
+    return act();
   } catch (error) {
-    throw new Misuse(`${file} cannot be read: ${error instanceof Error ? error.message : ''}`);
+    throw new Misuse(`${what}: ${error instanceof Error ? error.message : ''}`);
   }
 }
 
@@ -204,8 +229,10 @@ async function main(words: string[]): Promise<number> {
   const options = parse(words);
   if (options.from !== undefined) {
     const all = kept(options.from).filter(
-      ({ row, peer }) => has(options.rows, row) && has(options.peers, peer),
+      ({ row, peer, mode }) =>
+        has(options.rows, row) && has(options.peers, peer) && has(options.named, mode),
     );
+    if (all.length === 0) throw new Misuse(`${options.from} has nothing of that`);
     const rounds = Math.max(...all.map((figure) => figure.rounds));
     show(all, { rounds, failures: [], isCut: false }, options);
     return 0;
