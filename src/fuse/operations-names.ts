@@ -74,25 +74,30 @@ export function mkdir(fs: Filesystem, exchange: Exchange): number {
 export function create(fs: Filesystem, exchange: Exchange): number {
   const { ino, request, entry, caller } = exchange;
   fs.create(ino, request.name(16), request.u32(4), request.u32(8), caller, entry);
-  return created(exchange);
+  return created(fs, exchange);
 }
 
 /** The reply to what makes a file and opens it. */
-function created({ request, reply, entry, passthrough }: Exchange): number {
+function created(fs: Filesystem, exchange: Exchange): number {
+  const { request, reply, entry, passthrough } = exchange;
   const at = abi.ENTRY_OUT_SIZE;
-  // First, since it decides how long the attributes are valid.
-  const size =
-    passthrough === undefined
-      ? reply.opened(at, abi.FOPEN_KEEP_CACHE)
-      : passthrough.open(entry.ino, request.u32(0), reply, at);
-  return reply.entry(entry) + size;
+  if (passthrough === undefined) return reply.entry(entry) + reply.opened(at, abi.FOPEN_KEEP_CACHE);
+  try {
+    // First, since it decides how long the attributes are valid.
+    const size = passthrough.open(entry.ino, request.u32(0), reply, at);
+    return reply.entry(entry) + size;
+  } catch (error) {
+    // The kernel is not told of the file.
+    fs.forget(entry.ino, 1);
+    throw error;
+  }
 }
 
 /** As CREATE; the name is a placeholder of the kernel's. */
 export function tmpfile(fs: Filesystem, exchange: Exchange): number {
   const { ino, request, entry, caller } = exchange;
   fs.tmpfile(ino, request.u32(4), request.u32(8), caller, entry);
-  return created(exchange);
+  return created(fs, exchange);
 }
 
 export function unlink(fs: Filesystem, { ino, request, caller }: Exchange): number {
