@@ -102,8 +102,8 @@ const roff = (given: string) =>
     .replaceAll('-', '\\-')
     .replaceAll(/^(['.])/gm, String.raw`\&$1`)
     .replaceAll(
-      /[^\n -~]/g,
-      (char) => `\\[u${char.charCodeAt(0).toString(16).padStart(4, '0').toUpperCase()}]`,
+      /[^\n -~]/gu,
+      (char) => `\\[u${char.codePointAt(0)?.toString(16).padStart(4, '0').toUpperCase()}]`,
     );
 
 /** A page of man(7). */

@@ -2,7 +2,7 @@
  * The folder that a directory upper is kept in; in a deployment the first two have names of OSTree:
  *
  *   upper/                   what the session has changed, in overlayfs format
- *   work/work/               what is being made, or has lost its name; emptied at each start
+ *   work/work                what is being made, or has lost its name; emptied at each start
  *   work/ostree-ts/links/    what is known of lower files with several links, by number: see overlayfs-links.ts
  *
  * Upper and work directory may also be given each, as to kernel overlayfs; they are then the caller's, and there already.

@@ -6,7 +6,7 @@
  * what they would need may lie under the very mount that is served. For root the process has no path left to open.
  * With fuse-native this process mounts, so it stays where it is, and this thread is the filesystem as well.
  */
-// First.
+// Before all else: it starts the thread.
 import { options as given, thread } from './filesystem-thread.ts';
 import { writeSync } from 'node:fs';
 import { Socket } from 'node:net';
