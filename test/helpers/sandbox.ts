@@ -3,6 +3,7 @@
  * on tmpfs. Whatever is left in it ends with it. The body runs in a process of its own, so it may use only its argument
  * and what it imports itself.
  */
+import test, { type Macro } from 'ava';
 import { spawn } from 'node:child_process';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -39,7 +40,7 @@ const PREPARE = `
 set -e
 for path in $(grep ' fuse.ostree-ts ' /proc/self/mounts | cut -d' ' -f2); do umount -l "$path"; done
 mount -t tmpfs -o mode=755 tmpfs /run
-mkdir -p /run/package /run/work /run/user
+mkdir -p /run/package /run/scratch /run/user
 touch /run/node /run/passwd /run/subids
 mount --bind "$PACKAGE" /run/package
 mount --bind "$NODE" /run/node
@@ -48,9 +49,9 @@ if [ -n "$TREE" ]; then
   mount --bind "$TREE" /run/tree
   mount -o remount,bind,ro /run/tree
 fi
-mount -t tmpfs -o mode=1777,dev tmpfs /run/work
-mknod -m 666 /run/work/.fuse c 10 229
-mount --bind /run/work/.fuse /dev/fuse
+mount -t tmpfs -o mode=1777,dev tmpfs /run/scratch
+mknod -m 666 /run/scratch/.fuse c 10 229
+mount --bind /run/scratch/.fuse /dev/fuse
 cp /etc/passwd /run/passwd
 for uid in ${USERS.join(' ')}; do
   echo "user$uid:x:$uid:$uid::/run/user/$uid:/bin/sh" >> /run/passwd
@@ -85,10 +86,10 @@ export async function inSandbox<Result>(
     const tools = await import('/run/package/build/test/helpers/sandbox-tools.js');
     let outcome;
     for (const [name, content] of Object.entries(${JSON.stringify(files)})) {
-      writeFileSync('/run/work/' + name, content);
+      writeFileSync('/run/scratch/' + name, content);
     }
     try {
-      const result = await (${body.toString()})({ library, tools, work: '/run/work' });
+      const result = await (${body.toString()})({ library, tools, work: '/run/scratch' });
       outcome = { result: result ?? null };
     } catch (error) {
       outcome = { error: error?.stack ?? String(error), remedy: error?.remedy };
@@ -131,3 +132,24 @@ export async function inSandbox<Result>(
   }
   return outcome.result as Result;
 }
+
+type Body = (inside: Inside) => Promise<void>;
+
+/** A test that passes when its body does, in a sandbox of its own. @param uid  as in `SandboxOptions`. */
+export const sandboxed: Macro<[body: Body, uid?: number]> = test.macro(async (t, body, uid) => {
+  await inSandbox(body, uid === undefined ? {} : { uid });
+  t.pass();
+});
+
+/** The same, by an ordinary user. */
+export const sandboxedAs: Macro<[body: Body]> = test.macro(async (t, body) => {
+  await inSandbox(body, { uid: USERS[0] });
+  t.pass();
+});
+
+/** The same as root, for what takes minutes. */
+export const sandboxedLong: Macro<[body: Body]> = test.macro(async (t, body) => {
+  t.timeout(700_000);
+  await inSandbox(body, { timeoutMs: 600_000 });
+  t.pass();
+});

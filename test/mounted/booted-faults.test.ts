@@ -1,16 +1,10 @@
 /** The booted deployment when things go wrong: each step of unlock fails, records and mounts disagree, processes are killed. */
 import test from 'ava';
-import { inSandbox, type Inside } from '../helpers/sandbox.ts';
-
-const sandboxed = test.macro(async (t, body: (inside: Inside) => Promise<void>) => {
-  t.timeout(700_000);
-  await inSandbox(body, { timeoutMs: 600_000 });
-  t.pass();
-});
+import { sandboxedLong } from '../helpers/sandbox.ts';
 
 test(
   'a step of unlock that fails is named, and leaves the host as it was',
-  sandboxed,
+  sandboxedLong,
   async ({ tools, work }) => {
     const host = new tools.BootedHost(work, tools.smallTree());
     await host.boot();
@@ -137,7 +131,7 @@ test(
 
 test(
   'what mount, marker and origin say of a deployment that something else has changed is told, and set right by lock',
-  sandboxed,
+  sandboxedLong,
   async ({ tools, work }) => {
     const host = new tools.BootedHost(work, tools.smallTree());
     await host.boot();
@@ -243,7 +237,7 @@ test(
 
 test(
   'a hotfix that was begun, cut off or half removed is told, and thrown away by lock --hotfix',
-  sandboxed,
+  sandboxedLong,
   async ({ tools, work }) => {
     const host = new tools.BootedHost(work, tools.smallTree());
     await host.boot();
@@ -315,7 +309,7 @@ test(
 
 test(
   'an enforcing host needs a label, which reaches the mount; the /usr that is shown is the one that runs',
-  sandboxed,
+  sandboxedLong,
   async ({ tools, work }) => {
     const host = new tools.BootedHost(work, tools.smallTree());
     await host.boot();

@@ -1,16 +1,10 @@
 /** The booted deployment of an OSTree host: unlocked, rebooted, upgraded, rolled back, locked, with the real `ostree` beside. */
 import test from 'ava';
-import { inSandbox, type Inside } from '../helpers/sandbox.ts';
-
-const sandboxed = test.macro(async (t, body: (inside: Inside) => Promise<void>) => {
-  t.timeout(700_000);
-  await inSandbox(body, { timeoutMs: 600_000 });
-  t.pass();
-});
+import { sandboxedLong } from '../helpers/sandbox.ts';
 
 test(
   'development: writable and known to ostree, on a read-only sysroot; gone at a reboot, without a leak',
-  sandboxed,
+  sandboxedLong,
   async ({ tools, work }) => {
     const host = new tools.BootedHost(work, tools.smallTree());
     const base = host.base();
@@ -90,7 +84,7 @@ test(
 
 test(
   'transient: read-only for everybody but a process that remounts it for itself; gone at a reboot',
-  sandboxed,
+  sandboxedLong,
   async ({ tools, work }) => {
     const host = new tools.BootedHost(work, tools.smallTree());
     const base = host.base();
@@ -135,7 +129,7 @@ test(
 
 test(
   'hotfix: kept over reboots by plain ostree and kernel overlayfs, with the same tree; the rollback is clean',
-  sandboxed,
+  sandboxedLong,
   async ({ tools, work }) => {
     const host = new tools.BootedHost(work, tools.smallTree());
     const fs = await import('node:fs');
@@ -216,7 +210,7 @@ test(
 
 test(
   'a new deployment beside an unlocked one is clean; the hotfix waits in the one before',
-  sandboxed,
+  sandboxedLong,
   async ({ tools, work }) => {
     const host = new tools.BootedHost(work, tools.smallTree());
     await host.boot();
@@ -254,7 +248,7 @@ test(
 
 test(
   'a session is kept: committed on the host, deployed by the real tool, booted',
-  sandboxed,
+  sandboxedLong,
   async ({ tools, work }) => {
     const host = new tools.BootedHost(work, tools.smallTree());
     await host.boot();

@@ -5,13 +5,8 @@
 import test from 'ava';
 import { mounted } from '../helpers/mounted.ts';
 import { runScript } from '../helpers/posix.ts';
-import { inSandbox, type Inside, USERS } from '../helpers/sandbox.ts';
+import { sandboxed, USERS } from '../helpers/sandbox.ts';
 import { dir, link } from '../helpers/trees.ts';
-
-const sandboxed = test.macro(async (t, body: (inside: Inside) => Promise<void>, uid?: number) => {
-  await inSandbox(body, uid === undefined ? {} : { uid });
-  t.pass();
-});
 
 test('what libfuse 2 cannot say has the errno that the README names', async (t) => {
   await using mount = await mounted({

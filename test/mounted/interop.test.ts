@@ -154,7 +154,10 @@ test.serial(
     rmSync(join(mountpoint, 'gone'));
     const theirs = await list(mountpoint);
     execFileSync('umount', [mountpoint]);
-    const [upper, index] = [await list(`${changes}/upper`), readdirSync(`${changes}/work/index`)];
+    const [upper, index] = [
+      await list(`${changes}/upper`),
+      readdirSync(join(changes, 'work', 'index')),
+    ];
 
     const warnings: string[] = [];
     const onWarning = (message: string) => warnings.push(message);
@@ -180,7 +183,7 @@ test.serial(
     t.regex(problems.join(), /it is read-only: its changes have an index/);
     await session.lock();
     t.is(await list(`${changes}/upper`), upper);
-    t.deepEqual(readdirSync(`${changes}/work/index`), index);
+    t.deepEqual(readdirSync(join(changes, 'work', 'index')), index);
     // The kernel goes on where it was.
     mountKernel({ lower, changes, mountpoint, script: [] }, ',index=on');
     t.deepEqual(compareListings(theirs, await list(mountpoint)), []);

@@ -1,11 +1,6 @@
 /** The mount programs: each option by what it does, what is refused, mount(8), and the end of a mount. */
 import test from 'ava';
-import { inSandbox, type Inside, USERS } from '../helpers/sandbox.ts';
-
-const sandboxed = test.macro(async (t, body: (inside: Inside) => Promise<void>) => {
-  await inSandbox(body);
-  t.pass();
-});
+import { sandboxed, sandboxedAs } from '../helpers/sandbox.ts';
 
 test(
   'mount(8) mounts, remounts and unmounts, and umount leaves nothing but the changes',
@@ -55,11 +50,6 @@ test(
     tools.run('umount', [mnt]);
   },
 );
-
-const sandboxedAs = test.macro(async (t, body: (inside: Inside) => Promise<void>) => {
-  await inSandbox(body, { uid: USERS[0] });
-  t.pass();
-});
 
 test(
   'an ordinary user has an upper and a work directory of theirs, with names that are not trusted',

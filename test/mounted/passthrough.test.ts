@@ -1,12 +1,7 @@
 /** --io=passthrough: who sees what when files are read and written by the kernel itself, and where that cannot be. */
 import test from 'ava';
 import type { UnlockOptions } from '../../src/index.ts';
-import { inSandbox, type Inside } from '../helpers/sandbox.ts';
-
-const sandboxed = test.macro(async (t, body: (inside: Inside) => Promise<void>) => {
-  await inSandbox(body);
-  t.pass();
-});
+import { sandboxed } from '../helpers/sandbox.ts';
 
 test(
   'bytes go past the daemon; who reads a file goes on with the lower’s, all others see what is written',

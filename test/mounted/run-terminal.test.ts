@@ -1,11 +1,6 @@
 /** One command on a terminal, in a session that only it sees: keys, jobs, a full-screen program, shells. */
 import test from 'ava';
-import { inSandbox, type Inside } from '../helpers/sandbox.ts';
-
-const sandboxed = test.macro(async (t, body: (inside: Inside) => Promise<void>) => {
-  await inSandbox(body);
-  t.pass();
-});
+import { inSandbox, sandboxed } from '../helpers/sandbox.ts';
 
 test('Ctrl-C ends the command, and Ctrl-\\ too', sandboxed, async ({ tools, work }) => {
   const tree = tools.plant(`${work}/tree`, { a: 'one' });
@@ -111,7 +106,7 @@ for (const shell of ['bash', 'zsh', 'fish', 'sh']) {
     await inSandbox(
       async ({ tools, work }) => {
         const { existsSync, readFileSync } = await import('node:fs');
-        const name = readFileSync('/run/work/.shell', 'utf8');
+        const name = readFileSync('/run/scratch/.shell', 'utf8');
         const tree = tools.plant(`${work}/tree`, { a: 'one' });
         const home = tools.plant(`${work}/home`, {
           '.bashrc': 'alias mine="echo my alias"\n',

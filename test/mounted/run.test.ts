@@ -1,12 +1,7 @@
 /** One command in a session that only it sees, for root. */
 import test from 'ava';
 import { debianTree } from '../helpers/debian.ts';
-import { inSandbox, type Inside } from '../helpers/sandbox.ts';
-
-const sandboxed = test.macro(async (t, body: (inside: Inside) => Promise<void>) => {
-  await inSandbox(body);
-  t.pass();
-});
+import { inSandbox, sandboxed } from '../helpers/sandbox.ts';
 
 test(
   'the command sees the session over its source, and leaves nothing',

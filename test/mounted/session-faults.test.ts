@@ -1,11 +1,6 @@
 /** What kills a session, and what is left of it: the base, a truthful status, and a lock that cleans up. */
 import test from 'ava';
-import { inSandbox, type Inside } from '../helpers/sandbox.ts';
-
-const sandboxed = test.macro(async (t, body: (inside: Inside) => Promise<void>) => {
-  await inSandbox(body);
-  t.pass();
-});
+import { sandboxed } from '../helpers/sandbox.ts';
 
 test(
   'kill -9 of the daemon under load gives the base back within a second',

@@ -1,11 +1,6 @@
 /** Bad input: an error of one line with a remedy, and nothing left behind. */
 import test from 'ava';
-import { inSandbox, type Inside, USERS } from '../helpers/sandbox.ts';
-
-const sandboxed = test.macro(async (t, body: (inside: Inside) => Promise<void>, uid?: number) => {
-  await inSandbox(body, uid === undefined ? {} : { uid });
-  t.pass();
-});
+import { sandboxed, USERS } from '../helpers/sandbox.ts';
 
 test(
   'what cannot be unlocked is refused, and leaves nothing',

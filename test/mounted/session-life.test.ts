@@ -1,11 +1,6 @@
 /** Sessions from unlock to lock, on real mounts. */
 import test from 'ava';
-import { inSandbox, type Inside } from '../helpers/sandbox.ts';
-
-const sandboxed = test.macro(async (t, body: (inside: Inside) => Promise<void>) => {
-  await inSandbox(body);
-  t.pass();
-});
+import { sandboxed } from '../helpers/sandbox.ts';
 
 test(
   'a session is writable, its diff says what changed, and lock leaves nothing',

@@ -1,11 +1,6 @@
 /** Who holds a session, and what lock does about it. */
 import test from 'ava';
-import { inSandbox, type Inside } from '../helpers/sandbox.ts';
-
-const sandboxed = test.macro(async (t, body: (inside: Inside) => Promise<void>) => {
-  await inSandbox(body);
-  t.pass();
-});
+import { sandboxed } from '../helpers/sandbox.ts';
 
 test(
   'lock refuses while a process holds the mount, and says which and how',

@@ -1,16 +1,6 @@
 /** Changes on a tmpfs and in a directory: what is kept, what is refused, and a session brought back after its daemon's death. */
 import test from 'ava';
-import { inSandbox, type Inside, USERS } from '../helpers/sandbox.ts';
-
-const sandboxed = test.macro(async (t, body: (inside: Inside) => Promise<void>) => {
-  await inSandbox(body);
-  t.pass();
-});
-
-const sandboxedAs = test.macro(async (t, body: (inside: Inside) => Promise<void>) => {
-  await inSandbox(body, { uid: USERS[0] });
-  t.pass();
-});
+import { sandboxed, sandboxedAs } from '../helpers/sandbox.ts';
 
 test(
   'the root and what leads to it have the number of the source’s root, on every upper',

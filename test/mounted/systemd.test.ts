@@ -1,11 +1,6 @@
 /** What a service manager hears of a session, and a session whose manager cannot be had. */
 import test from 'ava';
-import { inSandbox, type Inside } from '../helpers/sandbox.ts';
-
-const sandboxed = test.macro(async (t, body: (inside: Inside) => Promise<void>) => {
-  await inSandbox(body);
-  t.pass();
-});
+import { sandboxed } from '../helpers/sandbox.ts';
 
 test(
   'a session in the foreground says when it is ready and when it ends',

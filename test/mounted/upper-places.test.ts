@@ -1,11 +1,6 @@
 /** What the filesystem of a directory of changes can do: what is used of it, and what is missed by name. */
 import test from 'ava';
-import { inSandbox, type Inside } from '../helpers/sandbox.ts';
-
-const sandboxed = test.macro(async (t, body: (inside: Inside) => Promise<void>) => {
-  await inSandbox(body);
-  t.pass();
-});
+import { sandboxed } from '../helpers/sandbox.ts';
 
 test(
   'where files can share data, a file is copied up without copying any',
