@@ -18,7 +18,7 @@ export { listDeployments } from './session/deployment-status.ts';
 export type { DeploymentStatus } from './session/deployment-status.ts';
 export type { Holder } from './session/holders.ts';
 export { unlock } from './session/launcher.ts';
-export type { HostPath, OverlayDirs, UnlockOptions, UpperOption } from './session/launcher.ts';
+export type { HostPath, OverlayDirs, UnlockOptions, UpperOption } from './session/options.ts';
 export { isMountFlag } from './session/mount-flags.ts';
 export { remount } from './session/remount.ts';
 export type { IdRange, Presentation } from './overlay/presentation.ts';

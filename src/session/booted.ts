@@ -9,7 +9,7 @@ import { recordedState, removeMarkers, writeMarker } from '../ostree/deployment-
 import type { UnlockedState } from '../ostree/deployment-state.ts';
 import { type Deployment, isSysroot, Sysroot } from '../ostree/sysroot.ts';
 import { bytes, type HostPath, shown } from './checks.ts';
-import type { UnlockOptions } from './launcher.ts';
+import type { UnlockOptions } from './options.ts';
 import { isOf, mountsOr, readMounts } from './mountinfo.ts';
 import { type DeploymentRecord, readState, type SessionRecord } from './record.ts';
 import { checkOstree, ensureRollback } from './rollback.ts';

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { SessionError, UsageError } from '../errors.ts';
-import type { UnlockOptions } from './launcher.ts';
+import type { UnlockOptions } from './options.ts';
 
 /** The first kernel that lets FUSE filesystems do so. */
 const OLDEST = [6, 9] as const;

@@ -6,7 +6,7 @@ import type { ByteString } from '../native.ts';
 import { bytes, type HostPath, hostPath, realPath, shown } from './checks.ts';
 import { SOCKET_NAME } from './control.ts';
 import { OWN_PLACE, registryFolder } from './folders.ts';
-import type { UnlockOptions } from './launcher.ts';
+import type { UnlockOptions } from './options.ts';
 import { clear } from './lock.ts';
 import { readRecord, type SessionRecord, type SessionSettings } from './record.ts';
 import { listSessions } from './registry.ts';

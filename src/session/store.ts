@@ -5,7 +5,7 @@ import { resolveRevision } from '../ostree/refs.ts';
 import { ObjectError, Repository } from '../ostree/repo.ts';
 import { bytes, type HostPath } from './checks.ts';
 import type { CommitSource } from './daemon.ts';
-import type { UnlockOptions } from './launcher.ts';
+import type { UnlockOptions } from './options.ts';
 
 /** Holds the repository open until it is disposed of. */
 export interface Store extends Disposable {
