@@ -8,7 +8,7 @@
  */
 import { FsError } from '../errors.ts';
 import type { Native } from '../native.ts';
-import type { Backed, Backing } from '../overlay/filesystem.ts';
+import type { Backed, Backing } from '../overlay/backing.ts';
 import * as abi from './abi.ts';
 import type { Reply } from './codec.ts';
 import type { Notifier } from './notify.ts';

@@ -246,7 +246,7 @@ class Worker {
     if (this.#data.io === 'cached') return undefined;
     return new Passthrough({
       device: backingDevice(this.#native, device),
-      filesystem: this.#overlay,
+      filesystem: this.#overlay.backed,
       notifier,
       log: (message) => this.#log(message),
       nameOf: this.#nameOf,

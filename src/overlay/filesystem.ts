@@ -92,34 +92,6 @@ export type EntrySink = (name: Name, cookie: number, ino: number, type: number) 
  */
 export type EntryPlusSink = (name: Name, cookie: number, type: number, entry: Entry) => boolean;
 
-/** A regular file of the host that holds the bytes of one of a filesystem's. */
-export interface Backing {
-  /** Good until the next call. */
-  fd: number;
-  /** Of a lower, which must never be written to: that layer, so that two can be told apart. `undefined`: of the upper. */
-  lower: object | undefined;
-}
-
-/** A filesystem whose files the kernel may read and write by itself. */
-export interface Backed {
-  /**
-   * Where the bytes of a file are.
-   *
-   * @param isForWriting  it is copied up before; then they are in the upper, and others may write to them from now on.
-   * @returns `undefined` when no file of the host holds them.
-   */
-  backing(ino: number, isForWriting: boolean): Backing | undefined;
-
-  /**
-   * Has the names of a file that was copied up lead to another handle from now on. Who has the old one goes on with the
-   * lower's bytes; attributes stay those of one file.
-   */
-  retire(ino: number): void;
-  isRetired(ino: number): boolean;
-  /** Whether there are references to a node. */
-  isKnown(ino: number): boolean;
-}
-
 export interface Filesystem {
   /** Finds `name` in `parent`; `entry.ino` is 0 when there is none. @throws ENAMETOOLONG beyond 255 bytes, ENOTDIR. */
   lookup(parent: number, name: Name, entry: Entry): void;

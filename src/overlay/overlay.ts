@@ -18,7 +18,7 @@ import {
 import type { LowerLayer, Name } from '../layers/layer.ts';
 import type { UpperLayer, UpperSpace } from '../layers/upper.ts';
 import { changeAttributes, markModified } from './attributes.ts';
-import { backingOf } from './backing.ts';
+import { type Backed, TreeBacking } from './backing.ts';
 import { changes, countChanges } from './changes.ts';
 import type { ByFinder, Change, ChangeCount, ChangeOptions } from './change.ts';
 import { Comparison } from './comparison.ts';
@@ -30,8 +30,6 @@ import {
   ROOT_INO,
 } from './filesystem.ts';
 import type {
-  Backed,
-  Backing,
   Caller,
   Entry,
   EntryPlusSink,
@@ -63,7 +61,9 @@ export interface Usage {
   bytesCopied: number;
 }
 
-export class Overlay<Node extends object = object> implements Filesystem, Backed {
+export class Overlay<Node extends object = object> implements Filesystem {
+  /** For a kernel that reads and writes files by itself. */
+  readonly backed: Backed;
   readonly #tree: Tree<Node>;
   readonly #listing: Listing<Node>;
   readonly #lowers: readonly LowerLayer<object>[];
@@ -90,6 +90,7 @@ export class Overlay<Node extends object = object> implements Filesystem, Backed
     this.#lowers = lowers;
     this.#tree = new Tree(lowers, upper, options.hasAcl ?? true);
     this.#listing = new Listing(this.#tree);
+    this.backed = new TreeBacking(this.#tree);
   }
 
   lookup(parent: number, name: Name, entry: Entry): void {
@@ -360,24 +361,6 @@ export class Overlay<Node extends object = object> implements Filesystem, Backed
   removexattr(ino: number, name: Name): void {
     checkXattrName(name);
     removeXattr(this.#tree, this.#tree.inode(ino), name);
-  }
-
-  backing(ino: number, isForWriting: boolean): Backing | undefined {
-    return backingOf(this.#tree, this.#file(ino), isForWriting);
-  }
-
-  retire(ino: number): void {
-    this.#tree.table.retire(this.#tree.inode(ino));
-  }
-
-  isKnown(ino: number): boolean {
-    return (this.#tree.table.get(ino)?.refs ?? 0) > 0;
-  }
-
-  isRetired(ino: number): boolean {
-    const { table } = this.#tree;
-    const inode = table.hasRetired ? table.get(ino) : undefined;
-    return inode !== undefined && table.isRetired(inode);
   }
 
   close(): void {
