@@ -38,7 +38,15 @@
     {
       'target_name': 'keeper',
       'type': 'executable',
-      'sources': ['keeper.cc'],
+      'sources': [
+        'keeper.cc',
+        'keeper-daemon.cc',
+        'keeper-find.cc',
+        'keeper-mount.cc',
+        'keeper-places.cc',
+        'keeper-state.cc',
+        'keeper-watch.cc',
+      ],
       'cflags_cc': ['-std=c++20', '-O2', '<@(warnings)'],
       # Wholly static: no library of the tree that a session covers may be needed while it runs.
       'ldflags': ['-static'],

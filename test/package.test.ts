@@ -110,7 +110,7 @@ test('the package holds what runs, and nothing else', (t) => {
     /^build\/bundle\/parts\/[a-z-]*-[A-Z0-9]{8}\.js$/,
     /^build\/man\/ostree-ts\.1$/,
     /^systemd\/ostree-ts@\.service$/,
-    /^native\/([a-z]+\.(cc|h)|binding\.gyp)$/,
+    /^native\/([a-z-]+\.(cc|h)|binding\.gyp)$/,
     /^prebuilds\/linux-(x64|arm64)\/(ostree_ts\.node|keeper|runner)$/,
   ];
   const paths = packed.files.map(({ path }) => path);
