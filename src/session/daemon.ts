@@ -82,7 +82,7 @@ const FIRST_LOWER = 7;
 
 /** How long a question to the worker may take before its asker is told so. */
 const WORKER_MS = 30_000;
-/** One whose answer takes a look at all that has changed: a million paths take some ten seconds. */
+/** One whose answer takes a look at all that has changed: a million paths take seconds, and much longer with all there is to tell. */
 const WALK_MS = 600_000;
 
 interface WorkerMessage {

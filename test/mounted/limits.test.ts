@@ -13,6 +13,7 @@ import { mounted, residentBytes, type Mounted, UPPER } from '../helpers/mounted.
 import { dir, file, link, symlink, type Tree } from '../helpers/trees.ts';
 
 const MIB = 1024 * 1024;
+const SCALE = Number(process.env['OSTREE_TS_TEST_SCALE'] ?? 1);
 const PAST = String(Number.MAX_SAFE_INTEGER);
 
 const TREE: Tree = {
@@ -195,6 +196,48 @@ test.serial('a lower directory of 10,000 files is renamed as fast as an empty on
   t.true(moreChanges && (changes ?? 0) > 0);
   t.true(wait < 1000, `${wait} ms`);
 });
+
+test.serial(
+  'a changed path takes little memory, and a listing little time of programs',
+  async (t) => {
+    t.timeout(300_000);
+    const folders = 50 * Math.min(20, SCALE);
+    const paths = folders * 1001;
+    await using session = await mounted({ lower: { f: '' }, options: { size: '4G' } });
+    const hand = session.hand(120_000);
+    const { pid } = await session.session.status();
+    if (pid === null) throw new Error('no daemon');
+    const start = residentBytes(pid);
+    for (let index = 0; index < folders; index++) {
+      await hand.must([`mkdir d${index}`, `makefiles d${index} 1000`]);
+    }
+    const held = (residentBytes(pid) - start) / paths;
+    let isListed = false;
+    let listed = 0;
+    let most = 0;
+    const listing = (async () => {
+      for await (const { kind } of session.session.diff()) {
+        if (kind === 'A') listed++;
+        if (listed % 4096 === 0) most = Math.max(most, residentBytes(pid));
+      }
+      isListed = true;
+    })();
+    let wait = 0;
+    for (let index = 0; !isListed; index++) {
+      const began = performance.now();
+      await hand.must([`mkdir w${index}`]);
+      wait = Math.max(wait, performance.now() - began);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    await listing;
+    const more = (most - start) / paths - held;
+    const words = `${paths} paths: ${held.toFixed(0)} bytes each, ${more.toFixed(0)} more when listed; a program waited ${wait.toFixed(0)} ms`;
+    t.log(words);
+    t.true(listed >= paths, words);
+    t.true(held < 1500 && more < 1500, words);
+    t.true(wait < paths / 10, words);
+  },
+);
 
 function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
