@@ -29,7 +29,7 @@ const LONG_ONLY = SCALE < 2 ? ['import-system'] : [];
 /** What is run on each other upper as well, of the suites that ask for a session by `mounted`; the contract's do so themselves. */
 const UPPERS = { tmpfs: ['random', 'requests'], disk: ['random', 'requests'] };
 /** These drop the kernel's caches, which are everybody's: they run alone, at the end. */
-const ALONE = ['limits', 'programs', 'random', 'session-reach'];
+const ALONE = ['endurance', 'limits', 'programs', 'random', 'session-reach'];
 /** The others of those. */
 const ON_MOUNTED = ['commit', 'diff', 'export', 'history', 'limits', 'programs', 'undo'];
 /** These take longest, and so begin first. */
