@@ -1,10 +1,11 @@
 /** Puts the overlay of a session together, out of what the daemon was handed, for whichever transport serves it. */
 import { AufsLayer } from '../layers/aufs-layer.ts';
 import { CommitLayer } from '../layers/commit.ts';
-import { DirectoryLayer } from '../layers/directory.ts';
+import { DirectoryLayer, type DirectoryNode } from '../layers/directory.ts';
 import type { LowerLayer } from '../layers/layer.ts';
 import { MemoryUpper } from '../layers/memory.ts';
 import type { MemoryNode } from '../layers/memory.ts';
+import { OpenFiles, openLimits } from '../layers/open-files.ts';
 import { DirectoryUpper } from '../layers/overlayfs-dir.ts';
 import type { HostNode } from '../layers/overlayfs-node.ts';
 import type { Native } from '../native.ts';
@@ -32,7 +33,10 @@ export function assemble(
   log: (message: string) => void,
 ): Assembled {
   const bottom = data.lowers.length - 1;
-  const lowers = data.lowers.map((lower, index) => open(native, data, lower, index < bottom, log));
+  const opened = new OpenFiles<DirectoryNode>(native, openLimits(native));
+  const lowers = data.lowers.map((lower, index) =>
+    open(native, data, { lower, above: index < bottom, opened, onProblem: log }),
+  );
   const { presentation } = data;
   const overlay =
     data.upper === undefined
@@ -59,13 +63,25 @@ export function assemble(
 function open(
   native: Native,
   { links, ids, wakeFd }: WorkerData,
-  lower: LowerData,
-  above: boolean,
-  onProblem: (message: string) => void,
+  {
+    lower,
+    above,
+    ...options
+  }: {
+    lower: LowerData;
+    above: boolean;
+    opened: OpenFiles<DirectoryNode>;
+    onProblem: (message: string) => void;
+  },
 ): Lower {
   if (lower.kind === 'directory') {
-    const layer = new DirectoryLayer(native, lower.fd, { links, above, ids, onProblem });
+    const layer = new DirectoryLayer(native, lower.fd, { links, above, ids, ...options });
     return lower.hasAufsWhiteouts ? new AufsLayer(layer, above) : layer;
   }
-  return CommitLayer.open(native, lower.fds, { ...lower, ids, onProblem, wakeFd });
+  return CommitLayer.open(native, lower.fds, {
+    ...lower,
+    ids,
+    onProblem: options.onProblem,
+    wakeFd,
+  });
 }

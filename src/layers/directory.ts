@@ -5,13 +5,13 @@
  * symlinks. The tree is taken to be immutable, so a node is a parent and a name, and fds are a cache.
  */
 import { constants } from 'node:fs';
-import { LRUCache } from 'lru-cache';
 import { check, FsError } from '../errors.ts';
 import { STAT, STAT_FIELDS } from '../native.ts';
 import type { ByteString, Native } from '../native.ts';
 import { idOnHost, type IdMaps } from './ids.ts';
 import { Attr, S_IFMT, S_IFREG } from './layer.ts';
 import type { Entries, LowerLayer, Name, Place, Segments } from './layer.ts';
+import { OpenFiles, openLimits } from './open-files.ts';
 
 const O_PATH = 0o10000000;
 const O_NOATIME = 0o1000000;
@@ -21,10 +21,6 @@ const ENODATA = 61;
 const EOPNOTSUPP = 95;
 const EPERM = 1;
 const ENOENT = 2;
-
-/** Directories and files kept open. An open directory saves a walk from its parent for every name in it. */
-const OPEN_DIRECTORIES_MAX = 2048;
-const OPEN_FILES_MAX = 2048;
 
 /** Names are stat'ed this many at a time. */
 const BATCH = 64;
@@ -42,6 +38,8 @@ export class DirectoryNode {
   readonly name: Name;
   /** With separate links: hash of the path, made when first needed. */
   pathHash = 0;
+  /** In a layer above others: its attributes that are overlayfs's own, listed when first needed. */
+  marks: readonly ByteString[] | undefined = undefined;
 
   constructor(parent: DirectoryNode | undefined, name: Name) {
     this.parent = parent;
@@ -58,6 +56,8 @@ export interface DirectoryLayerOptions {
   ids?: IdMaps | undefined;
   /** Index of each device met, shared by all lowers of a process; another for what is no lower of the session. */
   devices?: Map<number, number>;
+  /** What is kept open, by all lowers of a session together; the layer's own when left out. */
+  opened?: OpenFiles<DirectoryNode>;
   /** Told, once for each, of what is EIO here. */
   onProblem?: (message: string) => void;
 }
@@ -80,8 +80,7 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
   readonly #stat: Float64Array = new Float64Array(STAT_FIELDS);
   readonly #batch: Float64Array = new Float64Array(STAT_FIELDS * BATCH);
   readonly #attr: Attr = new Attr();
-  readonly #directories: LRUCache<DirectoryNode, number>;
-  readonly #files: LRUCache<DirectoryNode, number>;
+  readonly #opened: OpenFiles<DirectoryNode>;
   readonly #onProblem: ((message: string) => void) | undefined;
   readonly #problems: Set<string> = new Set();
   /** Cleared at the first EPERM: only a file's owner may ask for it. */
@@ -96,9 +95,7 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
     this.#ids = options.ids;
     this.#devices = options.devices ?? devices;
     this.#onProblem = options.onProblem;
-    const dispose = (fd: number): void => void native.close(fd);
-    this.#directories = new LRUCache({ max: OPEN_DIRECTORIES_MAX, dispose });
-    this.#files = new LRUCache({ max: OPEN_FILES_MAX, dispose });
+    this.#opened = options.opened ?? new OpenFiles(native, openLimits(native));
   }
 
   lookup(dir: DirectoryNode, name: Name, attr: Attr): DirectoryNode | undefined {
@@ -110,12 +107,12 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
   }
 
   entries(dir: DirectoryNode): Entries {
-    if (!this.#directories.has(dir)) this.#refuseMoved(dir, 'redirect');
+    if (!this.#opened.directories.has(dir)) this.#refuseMoved(dir, 'redirect');
     const fd = check(this.#open(dir, constants.O_RDONLY | constants.O_DIRECTORY));
     const listing = this.#native.listDirectory(fd);
     // What is listed is mostly looked into next: one open does for both.
-    if (dir.parent === undefined || this.#directories.has(dir)) this.#native.close(fd);
-    else this.#directories.set(dir, fd);
+    if (dir.parent === undefined || this.#opened.directories.has(dir)) this.#native.close(fd);
+    else this.#opened.directories.set(dir, fd);
     if (typeof listing === 'number') {
       check(listing);
       throw new FsError('EIO');
@@ -187,7 +184,7 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
 
   isOpaque(dir: DirectoryNode): boolean {
     if (!this.#above) return false;
-    return OVERLAY_PREFIXES.some((prefix) => this.#rawXattr(dir, `${prefix}opaque`)?.[0] === YES);
+    return OVERLAY_PREFIXES.some((prefix) => this.#mark(dir, `${prefix}opaque`)?.[0] === YES);
   }
 
   /** What has been refused. */
@@ -202,7 +199,7 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
    */
   #refuseMoved(node: DirectoryNode, mark: 'redirect' | 'metacopy'): void {
     if (!this.#above) return;
-    const found = OVERLAY_PREFIXES.find((prefix) => this.#rawXattr(node, prefix + mark));
+    const found = OVERLAY_PREFIXES.find((prefix) => this.#mark(node, prefix + mark));
     if (found === undefined || (mark === 'redirect' && this.isOpaque(node))) return;
     const what = mark === 'redirect' ? 'directory was moved' : 'file has no data of its own';
     const path = Buffer.from(this.place(node).path ?? '', 'latin1').toString();
@@ -219,12 +216,25 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
   }
 
   listxattr(node: DirectoryNode): ByteString[] {
+    const names = this.#rawNames(node);
+    return this.#above ? unescapeXattrs(names) : names;
+  }
+
+  /** An attribute that is overlayfs's own; nearly always there is none. */
+  #mark(node: DirectoryNode, name: ByteString): Uint8Array | undefined {
+    node.marks ??= this.#rawNames(node).filter((each) =>
+      OVERLAY_PREFIXES.some((prefix) => each.startsWith(prefix)),
+    );
+    return node.marks.includes(name) ? this.#rawXattr(node, name) : undefined;
+  }
+
+  #rawNames(node: DirectoryNode): ByteString[] {
     const { parent } = node;
     const names =
       parent === undefined
         ? this.#native.listxattr(this.#rootFd, '.')
         : this.#native.listxattr(this.#directory(parent), node.name);
-    if (typeof names !== 'number') return this.#above ? unescapeXattrs(names) : names;
+    if (typeof names !== 'number') return names;
     if (names === -EOPNOTSUPP) return [];
     check(names);
     return [];
@@ -250,25 +260,24 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
   }
 
   close(): void {
-    this.#files.clear();
-    this.#directories.clear();
+    this.#opened.close();
     this.#native.close(this.#rootFd);
   }
 
   /** An fd of a directory, for what is in it; cached. */
   #directory(dir: DirectoryNode): number {
     if (dir.parent === undefined) return this.#rootFd;
-    const cached = this.#directories.get(dir);
+    const cached = this.#opened.directories.get(dir);
     if (cached !== undefined) return cached;
     this.#refuseMoved(dir, 'redirect');
     const fd = check(this.#open(dir, O_PATH | constants.O_DIRECTORY));
-    this.#directories.set(dir, fd);
+    this.#opened.directories.set(dir, fd);
     return fd;
   }
 
   /** A readable fd of a regular file, cached. */
   #file(node: DirectoryNode): number {
-    const cached = this.#files.get(node);
+    const cached = this.#opened.files.get(node);
     if (cached !== undefined) return cached;
     this.#refuseMoved(node, 'metacopy');
     let fd = this.#open(node, constants.O_RDONLY | constants.O_NONBLOCK | this.#noatime);
@@ -276,7 +285,7 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
       this.#noatime = 0;
       fd = this.#open(node, constants.O_RDONLY | constants.O_NONBLOCK);
     }
-    this.#files.set(node, check(fd));
+    this.#opened.files.set(node, check(fd));
     return fd;
   }
 

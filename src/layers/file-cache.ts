@@ -11,6 +11,7 @@ import { expectedOf, inflateWhole, verifyData } from '../ostree/data.ts';
 import type { Checksum } from '../ostree/objects.ts';
 import { ObjectError, type Repository } from '../ostree/repo.ts';
 import { Inflater, type Job } from './inflater.ts';
+import { openLimits } from './open-files.ts';
 
 const OPEN_FILES_MAX = 1024;
 /** Inflated data of archive objects. The kernel keeps what has been read, so this serves files that are being read. */
@@ -64,9 +65,10 @@ export class FileCache {
     this.#mayDefer = options.wakeFd !== undefined;
     this.#onMismatch = options.onMismatch;
     const dispose = ({ fd }: OpenFile): void => void native.close(fd);
+    const max = Math.min(OPEN_FILES_MAX, openLimits(native).files);
     this.#files = new LRUCache({
-      max: OPEN_FILES_MAX,
-      maxSize: this.#cacheBytes + OPEN_FILES_MAX,
+      max,
+      maxSize: this.#cacheBytes + max,
       sizeCalculation: ({ cost }) => cost + 1,
       dispose,
     });

@@ -3,11 +3,11 @@
  * by a name in a directory that is open, and symlinks are never followed.
  */
 import { constants } from 'node:fs';
-import { LRUCache } from 'lru-cache';
 import { check, FsError } from '../errors.ts';
 import { STAT, STAT_FIELDS } from '../native.ts';
 import type { ByteString, Listing, Native } from '../native.ts';
 import type { Attr, Name } from './layer.ts';
+import { OpenFiles, openLimits } from './open-files.ts';
 import { HostNode } from './overlayfs-node.ts';
 
 const O_PATH = 0o10000000;
@@ -21,9 +21,6 @@ const EOPNOTSUPP = 95;
 /** What an owner needs of a file or directory of his to change it. */
 const OWNER_ALL = 0o700;
 
-const OPEN_DIRECTORIES_MAX = 2048;
-const OPEN_FILES_MAX = 1024;
-
 export const RENAME_NOREPLACE = 1;
 export const RENAME_EXCHANGE = 2;
 export const RENAME_WHITEOUT = 4;
@@ -36,8 +33,7 @@ export class Host {
   /** Permissions of files and directories mean nothing to us. */
   readonly #isPrivileged: boolean;
   readonly #stat: Float64Array = new Float64Array(STAT_FIELDS);
-  readonly #directories: LRUCache<HostNode, number>;
-  readonly #files: LRUCache<HostNode, number>;
+  readonly #opened: OpenFiles<HostNode>;
   #nextWork = 1;
 
   /** @param fixed  directories whose fds stay open; closed with this. */
@@ -51,14 +47,11 @@ export class Host {
     this.#isPrivileged = isPrivileged;
     this.#fixed = fixed;
     this.#work = work;
-    const dispose = (fd: number): void => void native.close(fd);
-    this.#directories = new LRUCache({ max: OPEN_DIRECTORIES_MAX, dispose });
-    this.#files = new LRUCache({ max: OPEN_FILES_MAX, dispose });
+    this.#opened = new OpenFiles(native, openLimits(native));
   }
 
   close(): void {
-    this.#files.clear();
-    this.#directories.clear();
+    this.#opened.close();
     for (const fd of this.#fixed.values()) this.native.close(fd);
   }
 
@@ -70,29 +63,29 @@ export class Host {
   /** An O_PATH fd of a directory, cached. */
   directory(node: HostNode | undefined): number {
     if (node === undefined) throw new FsError('ESTALE');
-    const known = this.#fixed.get(node) ?? this.#directories.get(node);
+    const known = this.#fixed.get(node) ?? this.#opened.directories.get(node);
     if (known !== undefined) return known;
     const flags = O_PATH | constants.O_DIRECTORY;
     const fd = check(this.native.openBeneath(this.directory(node.dir), node.name, flags, 0));
-    this.#directories.set(node, fd);
+    this.#opened.directories.set(node, fd);
     return fd;
   }
 
   /** An fd of a regular file, for reading and writing, cached. */
   file(node: HostNode): number {
-    const known = this.#files.get(node);
+    const known = this.#opened.files.get(node);
     if (known !== undefined) return known;
     const flags = constants.O_RDWR | constants.O_NONBLOCK | O_NOATIME;
     const dir = this.directory(node.dir);
     const fd = this.#allowed([node], () => this.native.openBeneath(dir, node.name, flags, 0));
-    this.#files.set(node, fd);
+    this.#opened.files.set(node, fd);
     return fd;
   }
 
   /** Lets go of the fds of a node. */
   forget(node: HostNode): void {
-    this.#files.delete(node);
-    this.#directories.delete(node);
+    this.#opened.files.delete(node);
+    this.#opened.directories.delete(node);
   }
 
   /** Where a node is: the fd of the directory it is in and its name there, '' for a fixed directory itself. */
@@ -137,7 +130,8 @@ export class Host {
   }
 
   stat(node: HostNode): Float64Array {
-    const open = this.#fixed.get(node) ?? this.#directories.get(node) ?? this.#files.get(node);
+    const open =
+      this.#fixed.get(node) ?? this.#opened.directories.get(node) ?? this.#opened.files.get(node);
     check(
       open === undefined
         ? this.native.statx(this.directory(node.dir), node.name, 0, this.#stat)
@@ -164,7 +158,7 @@ export class Host {
     else if (node.isDirectory) check(native.mkdirat(work, name, mode));
     else if (node.type === constants.S_IFREG) {
       const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NONBLOCK;
-      this.#files.set(node, check(native.openBeneath(work, name, flags, mode)));
+      this.#opened.files.set(node, check(native.openBeneath(work, name, flags, mode)));
       node.size = 0;
     } else check(native.mknodat(work, name, attr.mode, attr.rdevMajor, attr.rdevMinor));
     node.place(this.#work, name);

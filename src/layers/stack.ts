@@ -1,6 +1,7 @@
 /** The lowers as one tree: what several of them have under a name, together. */
 import { Attr, S_IFCHR, S_IFDIR, S_IFMT } from './layer.ts';
 import type { Entries, LowerLayer, Name } from './layer.ts';
+import { NameIndex } from './name-index.ts';
 import type { LowerRef } from './upper.ts';
 
 const DT_CHR = 2;
@@ -11,6 +12,7 @@ export class LowerStack {
   readonly #layers: readonly LowerLayer<object>[];
   readonly #bottom: LowerLayer<object> | undefined;
   readonly #below: Attr = new Attr();
+  readonly #index: NameIndex = new NameIndex();
 
   /** @param layers  topmost first. */
   constructor(layers: readonly LowerLayer<object>[]) {
@@ -32,10 +34,16 @@ export class LowerStack {
   /** What directories of the lowers have under a name, topmost first, with the attributes of the topmost. */
   find(parents: readonly LowerRef[], name: Name, attr: Attr): LowerRef[] | undefined {
     const found: LowerRef[] = [];
-    for (const { layer, node } of parents) {
+    const last = parents.length - 1;
+    for (let i = 0; i <= last; i++) {
+      const { layer, node } = parents[i]!;
+      if (i < last && this.#index.lacks(node, name)) continue;
       const into = found.length === 0 ? attr : this.#below;
       const child = layer.lookup(node, name, into);
-      if (child === undefined) continue;
+      if (child === undefined) {
+        if (i < last) this.#index.missed(layer, node);
+        continue;
+      }
       if (this.isWhiteout(layer, into)) break;
       const isDirectory = (into.mode & S_IFMT) === S_IFDIR;
       if (found.length > 0 && !isDirectory) break;
@@ -65,8 +73,11 @@ export class LowerStack {
     const mergedTypes: number[] = [];
     const mergedInos: number[] = [];
     const seen = new Set<Name>();
-    for (const { layer, node } of refs) {
+    const last = refs.at(-1);
+    for (const ref of refs) {
+      const { layer, node } = ref;
       const { names, types, inos } = layer.entries(node);
+      if (ref !== last) this.#index.keep(node, names);
       for (const [i, name] of names.entries()) {
         if (seen.has(name)) continue;
         seen.add(name);

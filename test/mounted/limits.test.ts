@@ -3,10 +3,13 @@
  * ten thousand files renamed, memory after a walk of a large tree.
  */
 import test from 'ava';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
+import { fileURLToPath } from 'node:url';
+import { findSession } from '../../src/index.ts';
 import { compareListings } from '../helpers/compare.ts';
 import { Hand } from '../helpers/hand.ts';
 import { mounted, residentBytes, type Mounted, UPPER } from '../helpers/mounted.ts';
@@ -239,6 +242,39 @@ test.serial(
     t.true(wait < paths / 10, words);
   },
 );
+
+const PROGRAM = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
+
+test.serial('many directories of many lowers need few descriptors', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'few-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const lowers = Array.from({ length: 24 }, (_, index) => join(folder, `lower${index}`));
+  for (const [index, lower] of lowers.entries()) {
+    for (let dir = 0; dir < 40; dir++) mkdirSync(join(lower, `d${dir}`), { recursive: true });
+    await using maker = new Hand({ cwd: lower });
+    await maker.must(
+      Array.from({ length: 40 }, (_, dir) => `mknod d${dir}/of${index} S_IFREG|0644`),
+    );
+  }
+  const mountpoint = join(folder, 'mnt');
+  mkdirSync(mountpoint);
+  for (const upper of ['memory', 'tmpfs']) {
+    const words = ['unlock', lowers.join(':'), mountpoint, '--name=few', `--upper=${upper}`];
+    execFileSync('prlimit', ['--nofile=300:300', process.execPath, PROGRAM, ...words]);
+    await using session = await findSession('few');
+    const { pid } = await session.status();
+    for (let dir = 0; dir < 40; dir++) {
+      const at = join(mountpoint, `d${dir}`);
+      t.is(readdirSync(at).length, lowers.length);
+      cpSync(at, `${at}-copied`, { recursive: true });
+    }
+    t.true(readdirSync(`/proc/${pid}/fd`).length < 300);
+    await using hand = new Hand({ cwd: mountpoint });
+    await hand.must(['drop']);
+    t.is(await hand.do('count .'), `ok ${80 * (lowers.length + 1)}`);
+    t.deepEqual((await session.status()).problems, []);
+  }
+});
 
 function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
