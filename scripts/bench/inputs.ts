@@ -126,7 +126,8 @@ export async function makeInputs(
   return { scale, work, lower, sources, units: UNITS, lowerKind, commits };
 }
 
-async function compileWork(folder: string): Promise<string> {
+/** @returns the program that does the work. */
+export async function compileWork(folder: string): Promise<string> {
   // From build/scripts/bench, where this runs.
   const source = fileURLToPath(new URL('../../../scripts/bench/', import.meta.url));
   const units = readdirSync(source).filter((name) => name.endsWith('.c'));

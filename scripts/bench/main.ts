@@ -13,9 +13,11 @@ import { parseArgs } from 'node:util';
 import { listSessions } from '../../src/index.ts';
 import { chart } from './chart.ts';
 import { type Figure, figures } from './figures.ts';
-import { FULL, makeInputs, QUICK } from './inputs.ts';
-import { MODES, USUAL } from './ours.ts';
-import { PEERS, type Peer, unmount } from './peers.ts';
+import { growth, growthTable } from './growth.ts';
+import { SERIES } from './growth-series.ts';
+import { compileWork, FULL, makeInputs, QUICK } from './inputs.ts';
+import { LARGE, MODES, USUAL } from './ours.ts';
+import { overlayfs, PEERS, type Peer, unmount } from './peers.ts';
 import { interruption, run } from './process.ts';
 import { table } from './report.ts';
 import { GROUPS } from './rows.ts';
@@ -28,6 +30,8 @@ const USAGE = `npm run bench -- [options]
                  (${USUAL.join(' ')})
   --rounds=N     at most so many rounds (5; 3 with --quick)
   --quick        smaller inputs and one mode, two minutes rather than fifteen
+  --scale        the same work at sizes far apart instead: does cost grow as work grows?
+                 (half an hour; with --quick none above 100,000 files and 1 GiB)
   --json         one object a line, and nothing else, on stdout
   --svg=FILE     a picture of the ratios of the first mode
   --from=FILE    what --json has printed, instead of measuring`;
@@ -47,6 +51,7 @@ interface Options {
   named: string[] | undefined;
   rounds: number;
   quick: boolean;
+  scale: boolean;
   json: boolean;
   svg: string | undefined;
   from: string | undefined;
@@ -63,6 +68,7 @@ function parse(words: string[]): Options {
       modes: { type: 'string' },
       rounds: { type: 'string' },
       quick: { type: 'boolean', default: false },
+      scale: { type: 'boolean', default: false },
       json: { type: 'boolean', default: false },
       svg: { type: 'string' },
       from: { type: 'string' },
@@ -71,7 +77,7 @@ function parse(words: string[]): Options {
   });
   const rounds = Number(values.rounds ?? (values.quick ? 3 : 5));
   if (!Number.isInteger(rounds) || rounds < 1) throw new Misuse('--rounds is a number from 1 on');
-  const { quick, json, svg, from, inside } = values;
+  const { quick, scale, json, svg, from, inside } = values;
   const rows = names(
     values.rows,
     GROUPS.flatMap((group) => group.rows.map(({ name }) => name)),
@@ -85,7 +91,7 @@ function parse(words: string[]): Options {
     MODES.map(({ name }) => name),
   );
   const modes = named ?? USUAL.slice(0, quick ? 1 : undefined);
-  return { rows, peers, modes, named, rounds, quick, json, svg, from, inside };
+  return { rows, peers, modes, named, rounds, quick, scale, json, svg, from, inside };
 }
 
 /** A list of names, each of which must be known. */
@@ -131,6 +137,7 @@ async function measure(options: Options, folder: string): Promise<number> {
   mkdirSync(tmpfs);
   try {
     await run('mount', ['-t', 'tmpfs', '-o', 'size=80%,mode=755', 'tmpfs', tmpfs]);
+    if (options.scale) return await grow(options, folder, tmpfs);
     const groups = GROUPS.filter(
       ({ rows }) => options.rows === undefined || rows.some(({ name }) => has(options.rows, name)),
     );
@@ -158,6 +165,29 @@ async function measure(options: Options, folder: string): Promise<number> {
     await unmount(join(folder, 'lower'));
     await unmount(tmpfs);
   }
+}
+
+/** The most that --scale --quick works with: files, and bytes of one. */
+const QUICK_FILES = 100_000;
+const QUICK_BYTES = 2 ** 30;
+
+async function grow(
+  { rounds, quick, json }: Options,
+  folder: string,
+  tmpfs: string,
+): Promise<number> {
+  const series = SERIES.map((one) => ({
+    ...one,
+    sizes: one.sizes.filter(
+      (size) => !quick || size <= (one.name === 'file' ? QUICK_BYTES : QUICK_FILES),
+    ),
+  }));
+  const peers = [LARGE, ...able([overlayfs], undefined)];
+  const work = await compileWork(folder);
+  const points = await growth({ work, folder, tmpfs, peers, series, rounds, say });
+  if (json) for (const point of points) console.log(JSON.stringify(point));
+  (json ? console.error : console.log)(growthTable(points));
+  return 0;
 }
 
 /** Prints and draws what was found. */

@@ -20,6 +20,9 @@ export const MODES: readonly Peer[] = [
 /** Those of them that are measured unless others are named. */
 export const USUAL: readonly string[] = ['memory/cached', 'tmpfs/cached'];
 
+/** The first of them, with room for a million files. */
+export const LARGE: Peer = mode('memory/cached', { size: '90%' });
+
 /** A commit of a repository, and the same as a directory: `lower` is the folder with both. */
 export const COMMIT: Peer = mode('commit/cached', { source: ['main'] });
 export const DIRECTORY: Peer = {
@@ -33,7 +36,7 @@ function mode(name: string, options: Partial<UnlockOptions>): Peer {
     missing: () => undefined,
     open: (lower, folder) =>
       options.source === undefined
-        ? openSession({ source: [lower], ...options }, folder)
+        ? openSession({ source: lower.split(':'), ...options }, folder)
         : openSession({ source: options.source, repo: join(lower, 'repo') }, folder),
   };
 }

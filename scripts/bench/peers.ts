@@ -25,7 +25,10 @@ export interface Peer {
   readonly name: string;
   /** Why it cannot be measured here; `undefined` when it can. */
   missing(): string | undefined;
-  /** @param folder  on a tmpfs; for uppers, work directories and mountpoints. */
+  /**
+   * @param lower   ours and overlayfs take several, with colons between.
+   * @param folder  on a tmpfs; for uppers, work directories and mountpoints.
+   */
   open(lower: string, folder: string): Promise<Place>;
 }
 
@@ -44,7 +47,7 @@ const plain: Peer = {
     }),
 };
 
-const overlayfs: Peer = {
+export const overlayfs: Peer = {
   name: 'overlayfs',
   missing() {
     const known = readFileSync('/proc/filesystems', 'utf8').includes('\toverlay\n');

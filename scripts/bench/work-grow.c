@@ -62,6 +62,8 @@ int grow_tree(char **args) {
 int grow_small(char **args) {
   const uint64_t dirs = number(args[1]);
   const uint64_t files = number(args[2]);
+  const uint64_t fixed = args[3] == NULL ? 0 : number(args[3]);
+  if (fixed > LARGEST) die("too many bytes");
   const uint64_t start = now_ns();
   const int root = enter_new(AT_FDCWD, args[0]);
   char name[32];
@@ -71,7 +73,8 @@ int grow_small(char **args) {
     for (uint64_t j = 0; j < files; j++) {
       snprintf(name, sizeof name, "f%03u", (unsigned)j);
       const uint64_t seed = i * files + j;
-      put_file(dir, name, 512 + word_at(seed) % (LARGEST - 512), seed << 16);
+      const uint64_t bytes = fixed > 0 ? fixed : 512 + word_at(seed) % (LARGEST - 512);
+      put_file(dir, name, bytes, seed << 16);
     }
     close(dir);
   }

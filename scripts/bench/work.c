@@ -23,7 +23,7 @@ static const struct {
     {"execute", 2, execute, "PROGRAM TIMES"},
     {"run", 3, run, "USR|- DIR|- COMMAND...: with USR as /usr and in DIR; sums up what it prints"},
     {"grow-tree", 3, grow_tree, "DIR WIDTH FILES: WIDTH x 10 x 10 directories of FILES empty files"},
-    {"grow-small", 3, grow_small, "DIR DIRS FILES: what `small` reads"},
+    {"grow-small", 3, grow_small, "DIR DIRS FILES [BYTES]: what `small` reads; of these bytes each, or of different sizes"},
     {"grow-flat", 2, grow_flat, "DIR FILES: one directory of small files"},
     {"grow-big", 2, grow_big, "FILE BYTES: what `seqread` and `randread` read"},
 };
