@@ -250,11 +250,9 @@ test.serial('many directories of many lowers need few descriptors', async (t) =>
   t.teardown(() => rmSync(folder, { recursive: true }));
   const lowers = Array.from({ length: 24 }, (_, index) => join(folder, `lower${index}`));
   for (const [index, lower] of lowers.entries()) {
-    for (let dir = 0; dir < 40; dir++) mkdirSync(join(lower, `d${dir}`), { recursive: true });
+    for (let at = 0; at < 40; at++) mkdirSync(join(lower, `d${at}`), { recursive: true });
     await using maker = new Hand({ cwd: lower });
-    await maker.must(
-      Array.from({ length: 40 }, (_, dir) => `mknod d${dir}/of${index} S_IFREG|0644`),
-    );
+    await maker.must(Array.from({ length: 40 }, (_, at) => `mknod d${at}/of${index} S_IFREG|0644`));
   }
   const mountpoint = join(folder, 'mnt');
   mkdirSync(mountpoint);
@@ -263,10 +261,10 @@ test.serial('many directories of many lowers need few descriptors', async (t) =>
     execFileSync('prlimit', ['--nofile=300:300', process.execPath, PROGRAM, ...words]);
     await using session = await findSession('few');
     const { pid } = await session.status();
-    for (let dir = 0; dir < 40; dir++) {
-      const at = join(mountpoint, `d${dir}`);
-      t.is(readdirSync(at).length, lowers.length);
-      cpSync(at, `${at}-copied`, { recursive: true });
+    for (let at = 0; at < 40; at++) {
+      const shown = join(mountpoint, `d${at}`);
+      t.is(readdirSync(shown).length, lowers.length);
+      cpSync(shown, `${shown}-copied`, { recursive: true });
     }
     t.true(readdirSync(`/proc/${pid}/fd`).length < 300);
     await using hand = new Hand({ cwd: mountpoint });
