@@ -8,6 +8,7 @@ import { check, FsError } from '../errors.ts';
 import { type ByteString, native, STAT, STAT_FIELDS } from '../native.ts';
 import type { TarEntry } from '../oci/tar.ts';
 import type { Wish } from './apply.ts';
+import { openFrom } from './deep-paths.ts';
 
 const O_WRONLY = 1;
 const O_CREAT = 0o100;
@@ -160,7 +161,7 @@ export class Placement {
   }
 
   #directory(path: ByteString): number {
-    return check(native.openBeneath(this.#root, path.slice(1) || '.', O_DIRECTORY, 0), path);
+    return check(openFrom(this.#root, path, O_DIRECTORY), path);
   }
 
   /** Moves what is at a path, if anything, into the folder. */
@@ -196,7 +197,7 @@ export class Placement {
   ): number {
     const slash = path.lastIndexOf('/');
     const parent = path.slice(0, slash);
-    let fd = native.openBeneath(this.#root, parent.slice(1) || '.', O_PATH_DIRECTORY, 0);
+    let fd = openFrom(this.#root, parent, O_PATH_DIRECTORY);
     if (fd === -constants.errno.ENOENT && makes) {
       this.#makeDirectory(parent);
       fd = this.#directory(parent);

@@ -6,6 +6,7 @@ import { check, SessionError } from '../errors.ts';
 import { type ByteString, native, STAT, STAT_FIELDS } from '../native.ts';
 import type { TarEntry, TarKind } from '../oci/tar.ts';
 import { shown } from './checks.ts';
+import { openFrom } from './deep-paths.ts';
 import type { SessionRecord, SessionState } from './record.ts';
 
 const O_RDONLY_DIRECTORY = 0o200000;
@@ -107,7 +108,7 @@ export class LiveTree implements Disposable {
 
   /** Names in a directory, sorted by their bytes. */
   names(path: ByteString): ByteString[] {
-    const fd = check(native.openBeneath(this.root, path.slice(1) || '.', O_RDONLY_DIRECTORY, 0));
+    const fd = check(openFrom(this.root, path, O_RDONLY_DIRECTORY));
     try {
       const listing = native.listDirectory(fd);
       if (typeof listing === 'number') return textOf(listing) as never;
@@ -162,7 +163,7 @@ export class LiveTree implements Disposable {
     const parent = path.slice(0, slash);
     if (this.#parent?.path !== parent) {
       this.#close();
-      const fd = check(native.openBeneath(this.root, parent.slice(1) || '.', O_PATH_DIRECTORY, 0));
+      const fd = check(openFrom(this.root, parent, O_PATH_DIRECTORY));
       this.#parent = { path: parent, fd };
     }
     return { fd: this.#parent.fd, name: path.slice(slash + 1) };

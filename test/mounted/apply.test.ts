@@ -86,6 +86,24 @@ test('a layer of one session makes another, and one on a newer base, the same', 
   t.deepEqual(await list(newer), await list(a));
 });
 
+test('a path longer than any system call takes is exported and replayed', async (t) => {
+  const name = 'n'.repeat(200);
+  const down = Array.from({ length: 30 }, () => [`mkdir ${name}`, `cd ${name}`]).flat();
+  await using a = await mounted({ lower: LOWER });
+  await a.hand().must([...down, 'mknod leaf S_IFREG|0640', 'link leaf other', 'symlink to sym']);
+  const layer = join(a.folder, 'layer');
+  await a.session.export({ format: 'tar', output: layer });
+  await using b = await mounted({ lower: LOWER });
+  await b.session.apply({ file: layer });
+  t.deepEqual(await list(b), await list(a));
+  const [one, other] = [a.hand(), b.hand()];
+  const enter = down.filter((line) => line.startsWith('cd'));
+  await Promise.all([one.must(enter), other.must(enter)]);
+  t.deepEqual(await compareTrees(one, '.', other, '.'), []);
+  t.is((await b.session.undo([`/${name}`])).length, 1);
+  t.deepEqual(await list(b), []);
+});
+
 test('what both sides have changed is told, and nothing is done unless a side is preferred', async (t) => {
   await using a = await mounted({ lower: LOWER });
   await a.hand().must(CHANGES);
