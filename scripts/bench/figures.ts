@@ -2,7 +2,7 @@
 import { cpus } from 'node:os';
 import { readFileSync } from 'node:fs';
 import type { Peer } from './peers.ts';
-import type { Group, State } from './rows.ts';
+import type { Group, State } from './group.ts';
 import type { Results, Sample } from './runner.ts';
 
 /** Ours against one peer in one row. The names are those of the JSON. */

@@ -1,6 +1,6 @@
 /** Ratios as a table for people: a line for each row, state and mode, a column for each peer. */
 import { type Figure, geometricMean, STATES } from './figures.ts';
-import type { Group } from './rows.ts';
+import type { Group } from './group.ts';
 import type { Results } from './runner.ts';
 
 export function table(

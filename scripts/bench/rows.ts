@@ -4,59 +4,12 @@
  */
 import { cpSync } from 'node:fs';
 import { join } from 'node:path';
+import { filesOf, type Group, row, type Words } from './group.ts';
 import type { Inputs } from './inputs.ts';
-import {
-  COMMIT,
-  DIRECTORY,
-  FIRST_CHECKOUT,
-  FIRST_OURS,
-  KEEP_OURS,
-  KEEP_THEIRS,
-  NODE,
-  RUN,
-} from './ours.ts';
-import type { Peer, Place } from './peers.ts';
 import { CannotDo } from './process.ts';
-
-/** A workload with its arguments. */
-export type Words = readonly (string | number)[];
-
-export type State = 'cold' | 'warm' | '-';
-
-/** What a group may do. */
-export interface Bench {
-  readonly inputs: Inputs;
-  readonly place: Place;
-  /** Runs `work` with these words, and counts the time it reports for a row. */
-  readonly timed: (row: string, state: State, ...words: Words) => Promise<void>;
-  /** The same, counted nowhere. */
-  readonly untimed: (...words: Words) => Promise<void>;
-}
-
-export interface Row {
-  readonly name: string;
-  readonly what: string;
-  /** By state: what the ratio to kernel overlayfs should not exceed. */
-  readonly targets: Partial<Record<State, number>>;
-}
-
-export interface Group {
-  readonly name: string;
-  readonly rows: readonly Row[];
-  /** What the mount shows; the inputs' lower unless given. */
-  lower?(inputs: Inputs): string | Promise<string>;
-  /** Who does it, instead of all modes and peers: ours, and whom they are compared with. */
-  readonly among?: { modes: readonly Peer[]; peers: readonly Peer[] };
-  /** Work on the lower itself that brings what is asked for into memory: done before each visit, and not counted. */
-  warm?(inputs: Inputs): Words;
-  /** It changes files of the lower: not to be done without a layer over it. */
-  readonly changesLower?: boolean;
-  run(bench: Bench): Promise<void>;
-}
+import { APART } from './rows-apart.ts';
 
 const MIB = 2 ** 20;
-/** Of one short command, in each round. */
-const RUNS = 5;
 
 export const GROUPS: readonly Group[] = [
   {
@@ -231,74 +184,11 @@ export const GROUPS: readonly Group[] = [
       await timed('rename', '-', 'move', from, join(place.root, 'moved'));
     },
   },
-  {
-    name: 'commit',
-    rows: [
-      row('commit-walk', 'walk and lstat a tree of 20,000 files, of a commit', { warm: 1.1 }),
-      row('commit-small', 'open, read, close 20,000 small files of it', { warm: 1.1 }),
-      row('commit-git', 'git status of 20,000 files of it', { warm: 1.1 }),
-    ],
-    among: { modes: [COMMIT], peers: [DIRECTORY] },
-    lower: ({ commits }) => commits.ofRepository(),
-    async run({ inputs, place, timed }) {
-      const git = ['run', '-', place.root, 'git', 'status', '--porcelain'];
-      for (const state of ['cold', 'warm'] as const) {
-        await timed('commit-walk', state, 'walk', place.root);
-        await timed('commit-small', state, ...filesOf(inputs, place.root, 1));
-        await timed('commit-git', state, ...git);
-      }
-    },
-  },
-  first('first-1k', 1_000, {}),
-  first('first-30k', 30_000, { '-': 0.1 }),
-  first('first-100k', 100_000, {}),
-  {
-    name: 'commit-100',
-    // A tenth, and the start of Node, which 'run' shows.
-    rows: [row('commit-100', 'commit 100 changed files of 30,000, to all of them', { '-': 0.13 })],
-    among: { modes: [KEEP_OURS], peers: [KEEP_THEIRS] },
-    lower: ({ commits }) => commits.ofFiles(30_000),
-    async run({ place, timed, untimed }) {
-      const begin = (place.begin ?? []).map((word) => `'${word}'`).join(' ');
-      await timed('commit-100', '-', 'run', '-', '/', 'sh', '-c', `${begin} >/dev/null`);
-      // Both have made the same tree.
-      await untimed('run', '-', '/', 'ostree', 'ls', '-dC', `--repo=${place.repo}`, 'work', '/');
-    },
-  },
-  {
-    name: 'run',
-    // Of the 250 ms that it may take where Node starts in 50.
-    rows: [row('run', "'ostree-ts run -- true', by the time that Node takes to start", { '-': 5 })],
-    among: { modes: [RUN], peers: [NODE] },
-    async run({ place, timed }) {
-      for (let time = 0; time < RUNS; time++) {
-        await timed('run', '-', 'run', '-', '/', ...(place.begin ?? []));
-      }
-    },
-  },
+  ...APART,
 ];
-
-/** From nothing to the first file of a commit; the same for commits of every size. */
-function first(name: string, files: number, targets: Row['targets']): Group {
-  return {
-    name,
-    rows: [row(name, `from a commit of ${files} files to its first file read`, targets)],
-    among: { modes: [FIRST_OURS], peers: [FIRST_CHECKOUT] },
-    lower: ({ commits }) => commits.ofFiles(files),
-    async run({ place, timed }) {
-      const begin = (place.begin ?? []).map((word) => `'${word}'`).join(' ');
-      const script = `${begin} >/dev/null && cat '${place.root}/d000/f000'`;
-      await timed(name, '-', 'run', '-', '/', 'sh', '-c', script);
-    },
-  };
-}
 
 function readSmall(inputs: Inputs, root: string, processes: number): Words {
   return filesOf(inputs, join(root, 'small'), processes);
-}
-
-function filesOf({ scale }: Inputs, folder: string, processes: number): Words {
-  return ['small', folder, scale.smallDirs, scale.smallFiles, processes];
 }
 
 function flatFolders({ scale }: Inputs, root: string): string[] {
@@ -307,8 +197,4 @@ function flatFolders({ scale }: Inputs, root: string): string[] {
 
 function tarOf(root: string): Words {
   return ['run', '-', root, 'tar', 'cf', '-', 'small'];
-}
-
-function row(name: string, what: string, targets: Row['targets']): Row {
-  return { name, what, targets };
 }

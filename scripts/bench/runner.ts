@@ -4,7 +4,7 @@ import type { Inputs } from './inputs.ts';
 import { WORK_ENV } from './inputs.ts';
 import { type Peer, type Place, withPlace } from './peers.ts';
 import { CannotDo, interruption, run } from './process.ts';
-import type { Bench, Group, State, Words } from './rows.ts';
+import type { Bench, Group, State, Words } from './group.ts';
 
 /** One row, done once. */
 export interface Sample {

@@ -1,0 +1,48 @@
+/** What a group of rows is: work on one fresh mount, and who does it. */
+import type { Inputs } from './inputs.ts';
+import type { Peer, Place } from './peers.ts';
+
+/** A workload with its arguments. */
+export type Words = readonly (string | number)[];
+
+export type State = 'cold' | 'warm' | '-';
+
+/** What a group may do. */
+export interface Bench {
+  readonly inputs: Inputs;
+  readonly place: Place;
+  /** Runs `work` with these words, and counts the time it reports for a row. */
+  readonly timed: (row: string, state: State, ...words: Words) => Promise<void>;
+  /** The same, counted nowhere. */
+  readonly untimed: (...words: Words) => Promise<void>;
+}
+
+export interface Row {
+  readonly name: string;
+  readonly what: string;
+  /** By state: what the ratio to kernel overlayfs should not exceed. */
+  readonly targets: Partial<Record<State, number>>;
+}
+
+export interface Group {
+  readonly name: string;
+  readonly rows: readonly Row[];
+  /** What the mount shows; the inputs' lower unless given. */
+  lower?(inputs: Inputs): string | Promise<string>;
+  /** Who does it, instead of all modes and peers: ours, and whom they are compared with. */
+  readonly among?: { modes: readonly Peer[]; peers: readonly Peer[] };
+  /** Work on the lower itself that brings what is asked for into memory: done before each visit, and not counted. */
+  warm?(inputs: Inputs): Words;
+  /** It changes files of the lower: not to be done without a layer over it. */
+  readonly changesLower?: boolean;
+  run(bench: Bench): Promise<void>;
+}
+
+export function row(name: string, what: string, targets: Row['targets']): Row {
+  return { name, what, targets };
+}
+
+/** Reads all of the small files below `folder`. */
+export function filesOf({ scale }: Inputs, folder: string, processes: number): Words {
+  return ['small', folder, scale.smallDirs, scale.smallFiles, processes];
+}

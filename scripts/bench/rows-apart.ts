@@ -1,0 +1,78 @@
+/** Rows with peers of their own: how a commit comes to be seen and to be, and what a command costs. */
+import { filesOf, type Group, row, type Row } from './group.ts';
+import {
+  COMMIT,
+  DIRECTORY,
+  FIRST_CHECKOUT,
+  FIRST_OURS,
+  KEEP_OURS,
+  KEEP_THEIRS,
+  NODE,
+  RUN,
+} from './ours.ts';
+
+/** Of one short command, in each round. */
+const RUNS = 5;
+
+export const APART: readonly Group[] = [
+  {
+    name: 'commit',
+    rows: [
+      row('commit-walk', 'walk and lstat a tree of 20,000 files, of a commit', { warm: 1.1 }),
+      row('commit-small', 'open, read, close 20,000 small files of it', { warm: 1.1 }),
+      row('commit-git', 'git status of 20,000 files of it', { warm: 1.1 }),
+    ],
+    among: { modes: [COMMIT], peers: [DIRECTORY] },
+    lower: ({ commits }) => commits.ofRepository(),
+    async run({ inputs, place, timed }) {
+      const git = ['run', '-', place.root, 'git', 'status', '--porcelain'];
+      for (const state of ['cold', 'warm'] as const) {
+        await timed('commit-walk', state, 'walk', place.root);
+        await timed('commit-small', state, ...filesOf(inputs, place.root, 1));
+        await timed('commit-git', state, ...git);
+      }
+    },
+  },
+  first('first-1k', 1_000, {}),
+  first('first-30k', 30_000, { '-': 0.1 }),
+  first('first-100k', 100_000, {}),
+  {
+    name: 'commit-100',
+    // A tenth, and the start of Node, which 'run' shows.
+    rows: [row('commit-100', 'commit 100 changed files of 30,000, to all of them', { '-': 0.13 })],
+    among: { modes: [KEEP_OURS], peers: [KEEP_THEIRS] },
+    lower: ({ commits }) => commits.ofFiles(30_000),
+    async run({ place, timed, untimed }) {
+      const begin = (place.begin ?? []).map((word) => `'${word}'`).join(' ');
+      await timed('commit-100', '-', 'run', '-', '/', 'sh', '-c', `${begin} >/dev/null`);
+      // Both have made the same tree.
+      await untimed('run', '-', '/', 'ostree', 'ls', '-dC', `--repo=${place.repo}`, 'work', '/');
+    },
+  },
+  {
+    name: 'run',
+    // Of the 250 ms that it may take where Node starts in 50.
+    rows: [row('run', "'ostree-ts run -- true', by the time that Node takes to start", { '-': 5 })],
+    among: { modes: [RUN], peers: [NODE] },
+    async run({ place, timed }) {
+      for (let time = 0; time < RUNS; time++) {
+        await timed('run', '-', 'run', '-', '/', ...(place.begin ?? []));
+      }
+    },
+  },
+];
+
+/** From nothing to the first file of a commit; the same for commits of every size. */
+function first(name: string, files: number, targets: Row['targets']): Group {
+  return {
+    name,
+    rows: [row(name, `from a commit of ${files} files to its first file read`, targets)],
+    among: { modes: [FIRST_OURS], peers: [FIRST_CHECKOUT] },
+    lower: ({ commits }) => commits.ofFiles(files),
+    async run({ place, timed }) {
+      const begin = (place.begin ?? []).map((word) => `'${word}'`).join(' ');
+      const script = `${begin} >/dev/null && cat '${place.root}/d000/f000'`;
+      await timed(name, '-', 'run', '-', '/', 'sh', '-c', script);
+    },
+  };
+}
