@@ -35,7 +35,7 @@ export interface Figure {
 
 export const STATES = ['cold', 'warm', '-'] as const;
 
-/** Whom the targets are about, where a group does not say. */
+/** Whom the targets are about, where neither row nor group says. */
 const RIVAL = 'overlayfs';
 
 export function figures(
@@ -46,13 +46,13 @@ export function figures(
   const all: Figure[] = [];
   for (const { rows, among } of groups) {
     const { modes, peers } = among ?? everyone;
-    for (const { name, targets } of rows) {
+    for (const { name, targets, rival = RIVAL } of rows) {
       for (const state of STATES) {
         for (const mode of modes) {
           for (const peer of peers) {
             const figure = figureOf(results.samples, name, state, mode.name, peer.name);
             if (figure === undefined) continue;
-            const isRival = among !== undefined || peer.name === RIVAL;
+            const isRival = among !== undefined || peer.name === rival;
             const target = isRival ? targets[state] : undefined;
             all.push(target === undefined ? figure : { ...figure, target });
           }

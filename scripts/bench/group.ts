@@ -20,8 +20,10 @@ export interface Bench {
 export interface Row {
   readonly name: string;
   readonly what: string;
-  /** By state: what the ratio to kernel overlayfs should not exceed. */
+  /** By state: what the ratio to the rival should not exceed. */
   readonly targets: Partial<Record<State, number>>;
+  /** The peer whom the targets are about; kernel overlayfs unless given, and everyone where the group has peers of its own. */
+  readonly rival?: string;
 }
 
 export interface Group {

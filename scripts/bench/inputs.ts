@@ -59,8 +59,8 @@ export interface Inputs {
   /** C files, `unit-N.c`. */
   readonly sources: string;
   readonly units: number;
-  /** What the lower lies on. */
-  readonly lowerKind: string;
+  /** The file that the lower's file system is in, if it has one of its own. */
+  readonly image?: string;
   readonly commits: Commits;
 }
 
@@ -104,8 +104,8 @@ export async function makeInputs(
   const work = await compileWork(folder);
   const lower = join(folder, 'lower');
   mkdirSync(lower);
-  const lowerKind = await mountImage(folder, lower);
-  say(`making the trees on ${lowerKind}`);
+  const image = await mountImage(folder, lower);
+  say(`making the trees ${image === undefined ? 'in a folder' : 'on a new ext4'}`);
   const grow = (...words: (string | number)[]) => run(work, words.map(String));
   await grow('grow-tree', join(lower, 'tree'), scale.treeWidth, scale.treeFiles);
   await grow('grow-small', join(lower, 'small'), scale.smallDirs, scale.smallFiles);
@@ -121,9 +121,10 @@ export async function makeInputs(
   const sources = join(folder, 'sources');
   makeSources(sources);
   await run('sync', ['-f', lower]);
-  if (lowerKind !== PLAIN_FOLDER) await run('mount', ['-o', 'remount,ro', lower]);
+  if (image !== undefined) await run('mount', ['-o', 'remount,ro', lower]);
   const commits = new Commits(join(folder, 'commits'), lower, work);
-  return { scale, work, lower, sources, units: UNITS, lowerKind, commits };
+  const base = { scale, work, lower, sources, units: UNITS, commits };
+  return image === undefined ? base : { ...base, image };
 }
 
 /** @returns the program that does the work. */
@@ -137,23 +138,23 @@ export async function compileWork(folder: string): Promise<string> {
   return program;
 }
 
-const PLAIN_FOLDER = 'a folder';
-
 /**
  * A file system that did not exist before finds free inodes at once: on one where 140,000 files were deleted a minute
  * ago, making them takes ten times as long. It is gone with its mount.
+ *
+ * @returns the file that it is in; none where it cannot be had.
  */
-async function mountImage(folder: string, lower: string): Promise<string> {
+async function mountImage(folder: string, lower: string): Promise<string | undefined> {
   const image = join(folder, 'image');
   try {
     await run('truncate', ['-s', String(IMAGE_BYTES), image]);
     const options = ['-q', '-N', String(IMAGE_FILES), '-O', '^has_journal', '-m', '0'];
     await run('mkfs.ext4', [...options, '-E', 'nodiscard', image]);
     await run('mount', ['-o', 'loop', image, lower]);
-    return 'ext4';
+    return image;
   } catch (error) {
     if (error instanceof CannotDo || (error as NodeJS.ErrnoException).code === 'ENOENT') {
-      return PLAIN_FOLDER;
+      return undefined;
     }
     throw error;
   }

@@ -63,7 +63,8 @@ function tableLine(own: readonly Figure[], peers: readonly string[]): string {
     const [low, high] = figure.spread;
     return pad(`  ${figure.ratio}${marks} [${low}, ${high}]`);
   });
-  const target = own.find((one) => one.target !== undefined)?.target ?? '';
+  const aim = own.find((one) => one.target !== undefined);
+  const target = aim === undefined ? '' : `${aim.target} of ${aim.peer}`;
   const start = `${first.row.padEnd(13)}${first.state.padEnd(6)}${first.mode.padEnd(14)}`;
   const cost = `${String(first.ours_ms).padStart(10)}${String(first.ours_cpu_ms).padStart(8)}`;
   const memory = String(Math.round(first.ours_rss_mib)).padStart(6);

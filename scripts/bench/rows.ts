@@ -36,6 +36,24 @@ export const GROUPS: readonly Group[] = [
     },
   },
   {
+    name: 'evicted',
+    rows: [
+      {
+        name: 'evicted-4',
+        what: 'open, read, close 20,000 small files by four processes, their data to be read from the disk',
+        targets: { '-': 2 },
+        rival: 'plain',
+      },
+    ],
+    warm: (inputs) => readSmall(inputs, inputs.lower, 1),
+    async run({ inputs, place, timed, untimed }) {
+      // Names and attributes are known to everybody, and the data to nobody: not even to the image.
+      const image = inputs.image === undefined ? [] : [inputs.image];
+      await untimed('evict', join(place.root, 'small'), join(inputs.lower, 'small'), ...image);
+      await timed('evicted-4', '-', ...readSmall(inputs, place.root, 4));
+    },
+  },
+  {
     name: 'readdir',
     rows: [row('readdir', 'list a directory of 10,000 entries', { cold: 4, warm: 0.35 })],
     warm: (inputs) => ['list', 1, ...flatFolders(inputs, inputs.lower)],

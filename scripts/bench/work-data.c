@@ -3,6 +3,7 @@
 #include "work.h"
 
 #include <fcntl.h>
+#include <ftw.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
@@ -137,6 +138,47 @@ int poke(char **args) {
   unsigned char two[2];
   if (pread(again, two, 2, offset) != 2 || two[0] != 0x5a) die("the byte is not there");
   return report(elapsed, two[1]);
+}
+
+// Files that were asked to go from memory, the pages that were there, and those that did not go.
+static struct {
+  uint64_t files, pages, kept;
+} evicted;
+
+static uint64_t resident(void *map, size_t size, unsigned char *pages) {
+  if (mincore(map, size, pages) != 0) die("mincore");
+  uint64_t count = 0;
+  for (size_t i = 0; i < (size + PAGE - 1) / PAGE; i++) count += pages[i] & 1;
+  return count;
+}
+
+static int evict_one(const char *path, const struct stat *stat, int type, struct FTW *at) {
+  (void)at;
+  if (type != FTW_F || stat->st_size == 0) return 0;
+  const size_t size = (size_t)stat->st_size;
+  const int fd = open_file(path, O_RDONLY);
+  void *const map = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+  unsigned char *const pages = malloc((size + PAGE - 1) / PAGE);
+  if (map == MAP_FAILED || pages == NULL) die(path);
+  evicted.files++;
+  evicted.pages += resident(map, size, pages);
+  if (posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) != 0) die(path);
+  evicted.kept += resident(map, size, pages);
+  free(pages);
+  munmap(map, size);
+  close(fd);
+  return 0;
+}
+
+int evict(char **args) {
+  for (char **path = args; *path != NULL; path++) {
+    if (nftw(*path, evict_one, 64, FTW_PHYS) != 0) die(*path);
+  }
+  // One that somebody is just looking at may stay.
+  if (evicted.kept * 100 <= evicted.pages) return report(0, evicted.files);
+  fprintf(stderr, "%llu of %llu pages stayed in memory\n", (unsigned long long)evicted.kept,
+          (unsigned long long)evicted.pages);
+  return 1;
 }
 
 int grow_big(char **args) {

@@ -19,6 +19,7 @@ static const struct {
     {"randread", 2, randread, "FILE READS: of one page each"},
     {"mapread", 2, mapread, "FILE TIMES: a word of each page through mmap"},
     {"poke", 2, poke, "FILE OFFSET: overwrites one byte"},
+    {"evict", 1, evict, "PATH...: drops the contents of all files there from memory, after an lstat"},
     {"move", 2, move, "FROM TO: rename(2), or mv where that is refused"},
     {"execute", 2, execute, "PROGRAM TIMES"},
     {"run", 3, run, "USR|- DIR|- COMMAND...: with USR as /usr and in DIR; sums up what it prints"},

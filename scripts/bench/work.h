@@ -71,6 +71,7 @@ int check(char **args);
 int randread(char **args);
 int mapread(char **args);
 int poke(char **args);
+int evict(char **args);
 int move(char **args);
 int execute(char **args);
 int run(char **args);
