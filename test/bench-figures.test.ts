@@ -16,7 +16,7 @@ const PEERS = [peer('plain'), peer('overlayfs')];
 const aims = test.macro((t, given: Row, among: Group['among'], aimed: string[]) => {
   const sample = { row: 'r', state: '-', round: 0, ms: 1, cpuMs: 0, bytes: 0 } as const;
   const samples = [OURS, ...PEERS].map(({ name }) => ({ ...sample, peer: name }));
-  const group: Group = { name: 'g', rows: [given], run: () => Promise.resolve() };
+  const group: Group = { name: 'g', needs: [], rows: [given], run: () => Promise.resolve() };
   const found = figures(
     { samples, failures: [], rounds: 1, isCut: false },
     [among === undefined ? group : { ...group, among }],

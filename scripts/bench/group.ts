@@ -1,5 +1,6 @@
 /** What a group of rows is: work on one fresh mount, and who does it. */
 import type { Inputs } from './inputs.ts';
+import type { Part } from './parts.ts';
 import type { Peer, Place } from './peers.ts';
 
 /** A workload with its arguments. */
@@ -29,6 +30,8 @@ export interface Row {
 export interface Group {
   readonly name: string;
   readonly rows: readonly Row[];
+  /** What it works on. */
+  readonly needs: readonly Part[];
   /** What the mount shows; the inputs' lower unless given. */
   lower?(inputs: Inputs): string | Promise<string>;
   /** Who does it, instead of all modes and peers: ours, and whom they are compared with. */

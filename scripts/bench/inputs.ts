@@ -1,8 +1,9 @@
 /** What is worked on, made for each run: a file system of its own where that can be had, read-only while it is measured. */
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Commits } from './commits.ts';
+import { makeParts, type Part } from './parts.ts';
 import { CannotDo, run } from './process.ts';
 
 /** How much of everything. */
@@ -20,6 +21,8 @@ export interface Scale {
   writeBytes: number;
   programs: number;
   packageFiles: number;
+  /** C files. */
+  units: number;
 }
 
 export const FULL: Scale = {
@@ -35,6 +38,7 @@ export const FULL: Scale = {
   writeBytes: 256 * 2 ** 20,
   programs: 200,
   packageFiles: 2_000,
+  units: 12,
 };
 
 export const QUICK: Scale = {
@@ -54,50 +58,24 @@ export interface Inputs {
   readonly scale: Scale;
   /** The program that does the work. */
   readonly work: string;
-  /** Read-only: tree/ small/ flat-N/ big repo/ bin/ small.tar small.deb. */
+  /** Read-only: bin/, and the parts. */
   readonly lower: string;
   /** C files, `unit-N.c`. */
   readonly sources: string;
-  readonly units: number;
   /** The file that the lower's file system is in, if it has one of its own. */
   readonly image?: string;
   readonly commits: Commits;
 }
 
-const UNITS = 12;
 const IMAGE_BYTES = 6 * 2 ** 30;
 /** Inodes of the image: more than the largest scale needs. */
 const IMAGE_FILES = 400_000;
 
-/** `git` as it is told to be: whoever owns the repository, and nothing in the background. */
-const GIT_CONFIG = { 'safe.directory': '*', 'gc.auto': '0', 'maintenance.auto': 'false' };
-
-/** The environment of everything that is measured: the same for all. */
-export const WORK_ENV: NodeJS.ProcessEnv = {
-  PATH: process.env['PATH'],
-  HOME: '/nonexistent',
-  LC_ALL: 'C.UTF-8',
-  GIT_CONFIG_GLOBAL: '/dev/null',
-  GIT_CONFIG_SYSTEM: '/dev/null',
-  GIT_CONFIG_COUNT: String(Object.keys(GIT_CONFIG).length),
-  ...Object.fromEntries(
-    Object.entries(GIT_CONFIG).flatMap(([key, value], index) => [
-      [`GIT_CONFIG_KEY_${index}`, key],
-      [`GIT_CONFIG_VALUE_${index}`, value],
-    ]),
-  ),
-  GIT_AUTHOR_NAME: 'bench',
-  GIT_AUTHOR_EMAIL: 'bench@localhost',
-  GIT_COMMITTER_NAME: 'bench',
-  GIT_COMMITTER_EMAIL: 'bench@localhost',
-  GIT_AUTHOR_DATE: '2020-01-01T00:00:00Z',
-  GIT_COMMITTER_DATE: '2020-01-01T00:00:00Z',
-};
-
-/** Makes everything in `folder`; `say` is told what takes a moment. */
+/** Makes what the work is done on in `folder`, of `parts` only; `say` is told what takes a moment. */
 export async function makeInputs(
   folder: string,
   scale: Scale,
+  parts: readonly Part[],
   say: (words: string) => void,
 ): Promise<Inputs> {
   say('compiling the workloads');
@@ -106,25 +84,17 @@ export async function makeInputs(
   mkdirSync(lower);
   const image = await mountImage(folder, lower);
   say(`making the trees ${image === undefined ? 'in a folder' : 'on a new ext4'}`);
-  const grow = (...words: (string | number)[]) => run(work, words.map(String));
-  await grow('grow-tree', join(lower, 'tree'), scale.treeWidth, scale.treeFiles);
-  await grow('grow-small', join(lower, 'small'), scale.smallDirs, scale.smallFiles);
-  for (let i = 0; i < scale.flatFolders; i++) {
-    await grow('grow-flat', join(lower, `flat-${i}`), scale.flatFiles);
-  }
-  await grow('grow-big', join(lower, 'big'), scale.bigBytes);
+  // For all, since everyone is started once before anything is measured.
   mkdirSync(join(lower, 'bin'));
   await run('cp', ['/usr/bin/true', join(lower, 'bin/true')]);
-  await makeArchives(folder, lower, scale, grow);
-  say('making the repository');
-  await makeRepository(lower);
   const sources = join(folder, 'sources');
-  makeSources(sources);
+  const grow = (...words: (string | number)[]) => run(work, words.map(String));
+  await makeParts(parts, { scale, folder, lower, sources, grow });
   await run('sync', ['-f', lower]);
   if (image !== undefined) await run('mount', ['-o', 'remount,ro', lower]);
   const commits = new Commits(join(folder, 'commits'), lower, work);
-  const base = { scale, work, lower, sources, units: UNITS, commits };
-  return image === undefined ? base : { ...base, image };
+  const inputs = { scale, work, lower, sources, commits };
+  return image === undefined ? inputs : { ...inputs, image };
 }
 
 /** @returns the program that does the work. */
@@ -157,70 +127,5 @@ async function mountImage(folder: string, lower: string): Promise<string | undef
       return undefined;
     }
     throw error;
-  }
-}
-
-/** A tar of the small files, and a package of some of them. */
-async function makeArchives(
-  folder: string,
-  lower: string,
-  scale: Scale,
-  grow: (...words: (string | number)[]) => Promise<string>,
-): Promise<void> {
-  await run('tar', ['cf', join(lower, 'small.tar'), '-C', lower, 'small']);
-  const content = join(folder, 'package');
-  mkdirSync(join(content, 'DEBIAN'), { recursive: true });
-  mkdirSync(join(content, 'usr/share'), { recursive: true });
-  await grow('grow-small', join(content, 'usr/share/bench'), scale.packageFiles / 100, 100);
-  writeFileSync(
-    join(content, 'DEBIAN/control'),
-    'Package: bench\nVersion: 1\nArchitecture: all\nMaintainer: bench <bench@localhost>\nDescription: many small files\n',
-  );
-  await run('dpkg-deb', ['--build', '-Zgzip', '-z1', content, join(lower, 'small.deb')]);
-  await run('rm', ['-r', content]);
-}
-
-async function makeRepository(lower: string): Promise<void> {
-  const repo = join(lower, 'repo');
-  await run('cp', ['-r', join(lower, 'small'), repo]);
-  const git = (...words: string[]) => run('git', words, { cwd: repo, env: WORK_ENV });
-  await git('init', '-q', '-b', 'main');
-  await git('-c', 'core.looseCompression=0', 'add', '.');
-  await git('commit', '-q', '-m', 'everything');
-  await git('-c', 'pack.window=0', '-c', 'pack.compression=1', 'repack', '-adq');
-  // Files that are as old as the index are read again each time.
-  await git('update-index', '--refresh');
-}
-
-/** C files that include what most do, and have something to optimise. */
-function makeSources(folder: string): void {
-  mkdirSync(folder);
-  for (let unit = 0; unit < UNITS; unit++) {
-    const functions = Array.from(
-      { length: 12 },
-      (_, i) => `
-static int step_${i}(const char *text, double *sums, size_t count) {
-  int total = ${unit + i};
-  for (size_t at = 0; at < count; at++) {
-    sums[at % 8] += sqrt((double)text[at]) * ${i + 1};
-    total = total * 31 + (isalpha((unsigned char)text[at]) ? tolower(text[at]) : ${i});
-  }
-  return total + (int)strlen(text);
-}`,
-    );
-    const calls = functions.map((_, i) => `  total += step_${i}(text, sums, count);`);
-    const headers = ['ctype', 'errno', 'fcntl', 'math', 'pthread', 'signal', 'stdio', 'stdlib'];
-    const includes = [...headers, 'string', 'sys/socket', 'sys/stat', 'time', 'unistd'];
-    writeFileSync(
-      join(folder, `unit-${unit}.c`),
-      `${includes.map((name) => `#include <${name}.h>\n`).join('')}${functions.join('\n')}
-
-int unit_${unit}(const char *text, double *sums, size_t count) {
-  int total = 0;
-${calls.join('\n')}
-  return total;
-}
-`,
-    );
   }
 }

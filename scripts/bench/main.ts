@@ -143,7 +143,8 @@ async function measure(options: Options, folder: string): Promise<number> {
     );
     const peers = able(PEERS, options.peers);
     const modes = able(MODES, options.modes);
-    const inputs = await makeInputs(folder, options.quick ? QUICK : FULL, say);
+    const parts = groups.flatMap(({ needs }) => needs);
+    const inputs = await makeInputs(folder, options.quick ? QUICK : FULL, parts, say);
     const runner = new Runner({
       inputs,
       groups,

@@ -8,6 +8,31 @@ export class CannotDo extends Error {}
 /** The benchmark is being interrupted: whatever runs ends, and everything is cleaned up. */
 export const interruption: AbortController = new AbortController();
 
+/** `git` as it is told to be: whoever owns the repository, and nothing in the background. */
+const GIT_CONFIG = { 'safe.directory': '*', 'gc.auto': '0', 'maintenance.auto': 'false' };
+
+/** The environment of everything that is measured: the same for all. */
+export const WORK_ENV: NodeJS.ProcessEnv = {
+  PATH: process.env['PATH'],
+  HOME: '/nonexistent',
+  LC_ALL: 'C.UTF-8',
+  GIT_CONFIG_GLOBAL: '/dev/null',
+  GIT_CONFIG_SYSTEM: '/dev/null',
+  GIT_CONFIG_COUNT: String(Object.keys(GIT_CONFIG).length),
+  ...Object.fromEntries(
+    Object.entries(GIT_CONFIG).flatMap(([key, value], index) => [
+      [`GIT_CONFIG_KEY_${index}`, key],
+      [`GIT_CONFIG_VALUE_${index}`, value],
+    ]),
+  ),
+  GIT_AUTHOR_NAME: 'bench',
+  GIT_AUTHOR_EMAIL: 'bench@localhost',
+  GIT_COMMITTER_NAME: 'bench',
+  GIT_COMMITTER_EMAIL: 'bench@localhost',
+  GIT_AUTHOR_DATE: '2020-01-01T00:00:00Z',
+  GIT_COMMITTER_DATE: '2020-01-01T00:00:00Z',
+};
+
 export interface RunOptions {
   cwd?: string;
   env?: NodeJS.ProcessEnv;

@@ -17,6 +17,7 @@ const RUNS = 5;
 export const APART: readonly Group[] = [
   {
     name: 'commit',
+    needs: ['repo'],
     rows: [
       row('commit-walk', 'walk and lstat a tree of 20,000 files, of a commit', { warm: 1.1 }),
       row('commit-small', 'open, read, close 20,000 small files of it', { warm: 1.1 }),
@@ -38,6 +39,7 @@ export const APART: readonly Group[] = [
   first('first-100k', 100_000, {}),
   {
     name: 'commit-100',
+    needs: [],
     // A tenth, and the start of Node, which 'run' shows.
     rows: [row('commit-100', 'commit 100 changed files of 30,000, to all of them', { '-': 0.13 })],
     among: { modes: [KEEP_OURS], peers: [KEEP_THEIRS] },
@@ -51,6 +53,7 @@ export const APART: readonly Group[] = [
   },
   {
     name: 'run',
+    needs: [],
     // Of the 250 ms that it may take where Node starts in 50.
     rows: [row('run', "'ostree-ts run -- true', by the time that Node takes to start", { '-': 5 })],
     among: { modes: [RUN], peers: [NODE] },
@@ -66,6 +69,7 @@ export const APART: readonly Group[] = [
 function first(name: string, files: number, targets: Row['targets']): Group {
   return {
     name,
+    needs: [],
     rows: [row(name, `from a commit of ${files} files to its first file read`, targets)],
     among: { modes: [FIRST_OURS], peers: [FIRST_CHECKOUT] },
     lower: ({ commits }) => commits.ofFiles(files),

@@ -14,6 +14,7 @@ const MIB = 2 ** 20;
 export const GROUPS: readonly Group[] = [
   {
     name: 'walk',
+    needs: ['tree'],
     rows: [row('walk', 'walk and lstat a tree of 140,000 entries', { cold: 2, warm: 0.8 })],
     warm: ({ lower }) => ['walk', join(lower, 'tree')],
     async run({ place, timed }) {
@@ -24,6 +25,7 @@ export const GROUPS: readonly Group[] = [
   },
   {
     name: 'small',
+    needs: ['small'],
     rows: [
       row('small', 'open, read, close 20,000 small files', { cold: 2.5, warm: 0.7 }),
       row('small-2', 'the same, by two processes at once', { warm: 0.9 }),
@@ -37,6 +39,7 @@ export const GROUPS: readonly Group[] = [
   },
   {
     name: 'evicted',
+    needs: ['small'],
     rows: [
       {
         name: 'evicted-4',
@@ -55,6 +58,7 @@ export const GROUPS: readonly Group[] = [
   },
   {
     name: 'readdir',
+    needs: ['flat'],
     rows: [row('readdir', 'list a directory of 10,000 entries', { cold: 4, warm: 0.35 })],
     warm: (inputs) => ['list', 1, ...flatFolders(inputs, inputs.lower)],
     async run({ inputs, place, timed }) {
@@ -65,6 +69,7 @@ export const GROUPS: readonly Group[] = [
   },
   {
     name: 'big',
+    needs: ['big'],
     rows: [
       row('seqread', 'read 1 GiB from end to end', { cold: 2, warm: 1.05 }),
       row('mmap', 'the same through mmap, a word of each page', { warm: 1 }),
@@ -79,6 +84,7 @@ export const GROUPS: readonly Group[] = [
   },
   {
     name: 'random',
+    needs: ['big'],
     rows: [row('rand4k', '20,000 random reads of 4 KiB in 1 GiB', { cold: 3, warm: 0.85 })],
     warm: ({ lower }) => ['seqread', join(lower, 'big'), 1],
     async run({ inputs, place, timed }) {
@@ -89,6 +95,7 @@ export const GROUPS: readonly Group[] = [
   },
   {
     name: 'exec',
+    needs: [],
     rows: [row('exec', 'start a small program', { warm: 1 })],
     warm: ({ lower }) => ['execute', join(lower, 'bin/true'), 1],
     async run({ inputs, place, timed, untimed }) {
@@ -99,6 +106,7 @@ export const GROUPS: readonly Group[] = [
   },
   {
     name: 'tar',
+    needs: ['small'],
     rows: [row('tar', 'tar of a source tree of 20,000 files', { cold: 2, warm: 0.9 })],
     warm: ({ lower }) => tarOf(lower),
     async run({ place, timed }) {
@@ -108,6 +116,7 @@ export const GROUPS: readonly Group[] = [
   },
   {
     name: 'git',
+    needs: ['repo'],
     rows: [row('git', 'git status of 20,000 files', { cold: 2, warm: 0.9 })],
     warm: ({ lower }) => ['run', '-', lower, 'tar', 'cf', '-', 'repo'],
     async run({ place, timed }) {
@@ -118,6 +127,7 @@ export const GROUPS: readonly Group[] = [
   },
   {
     name: 'new',
+    needs: [],
     rows: [
       row('create', 'create, write 4 KiB, close 5,000 files', { '-': 3 }),
       row('stat-new', 'lstat them', { '-': 2.5 }),
@@ -133,6 +143,7 @@ export const GROUPS: readonly Group[] = [
   },
   {
     name: 'seqwrite',
+    needs: [],
     rows: [row('seqwrite', 'write a new file of 256 MiB', { '-': 1.5 })],
     async run({ inputs, place, timed, untimed }) {
       const file = join(place.scratch(), 'file');
@@ -142,13 +153,14 @@ export const GROUPS: readonly Group[] = [
   },
   {
     name: 'cc',
+    needs: ['sources'],
     rows: [row('cc', 'compile 12 C files by the toolchain in the session', { '-': 0.9 })],
     lower: () => '/usr',
     async run({ inputs, place, timed, untimed }) {
       // In place over /usr, as for an operating system: the compiler, its headers and libraries come from the mount.
       const folder = place.scratch();
       cpSync(inputs.sources, folder, { recursive: true });
-      const units = Array.from({ length: inputs.units }, (_, i) => `unit-${i}.c`);
+      const units = Array.from({ length: inputs.scale.units }, (_, i) => `unit-${i}.c`);
       await timed('cc', '-', 'run', place.root, folder, 'gcc', '-O1', '-c', ...units);
       const objects = units.map((name) => name.replace('.c', '.o'));
       await untimed('run', '-', folder, 'cat', ...objects);
@@ -156,6 +168,7 @@ export const GROUPS: readonly Group[] = [
   },
   {
     name: 'unpack',
+    needs: ['archives', 'repo'],
     rows: [
       row('untar', 'unpack a tar of 20,000 small files', { '-': 1.5 }),
       row('dpkg', 'dpkg -i of a package of 2,000 files', { '-': 1.5 }),
@@ -182,6 +195,7 @@ export const GROUPS: readonly Group[] = [
   },
   {
     name: 'poke',
+    needs: ['big'],
     rows: [row('one-byte', 'change one byte of a 1 GiB file of the lower', { '-': 0.001 })],
     changesLower: true,
     async run({ inputs, place, timed }) {
@@ -194,6 +208,7 @@ export const GROUPS: readonly Group[] = [
   },
   {
     name: 'rename',
+    needs: ['flat'],
     rows: [row('rename', 'mv of a directory of 10,000 files of the lower', { '-': 0.005 })],
     changesLower: true,
     warm: ({ lower }) => ['walk', join(lower, 'flat-0')],

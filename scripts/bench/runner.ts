@@ -1,9 +1,8 @@
 /** Runs groups of rows over all peers, in rounds A B A B, and collects what it took. */
 import { setImmediate } from 'node:timers/promises';
 import type { Inputs } from './inputs.ts';
-import { WORK_ENV } from './inputs.ts';
 import { type Peer, type Place, withPlace } from './peers.ts';
-import { CannotDo, interruption, run } from './process.ts';
+import { CannotDo, interruption, run, WORK_ENV } from './process.ts';
 import type { Bench, Group, State, Words } from './group.ts';
 
 /** One row, done once. */

@@ -1,0 +1,122 @@
+/** What the work is done on, by parts: those that nobody asks for are not made. */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Scale } from './inputs.ts';
+import { run, WORK_ENV } from './process.ts';
+
+/** tree/, small/, flat-N/, big, small.tar with small.deb, repo/; and the C files, which are not in the lower. */
+export type Part = 'tree' | 'small' | 'flat' | 'big' | 'archives' | 'repo' | 'sources';
+
+export interface Making {
+  readonly scale: Scale;
+  /** A folder for what is not kept. */
+  readonly folder: string;
+  readonly lower: string;
+  readonly sources: string;
+  /** Runs `work`. */
+  readonly grow: (...words: (string | number)[]) => Promise<string>;
+}
+
+interface Recipe {
+  readonly part: Part;
+  /** What it is made from. */
+  readonly from?: Part;
+  make(making: Making): Promise<unknown> | void;
+}
+
+/** Each after what it is made from. */
+const RECIPES: readonly Recipe[] = [
+  {
+    part: 'tree',
+    make: ({ grow, lower, scale }) =>
+      grow('grow-tree', join(lower, 'tree'), scale.treeWidth, scale.treeFiles),
+  },
+  {
+    part: 'small',
+    make: ({ grow, lower, scale }) =>
+      grow('grow-small', join(lower, 'small'), scale.smallDirs, scale.smallFiles),
+  },
+  {
+    part: 'flat',
+    async make({ grow, lower, scale }) {
+      for (let i = 0; i < scale.flatFolders; i++) {
+        await grow('grow-flat', join(lower, `flat-${i}`), scale.flatFiles);
+      }
+    },
+  },
+  {
+    part: 'big',
+    make: ({ grow, lower, scale }) => grow('grow-big', join(lower, 'big'), scale.bigBytes),
+  },
+  { part: 'archives', from: 'small', make: makeArchives },
+  { part: 'repo', from: 'small', make: makeRepository },
+  { part: 'sources', make: makeSources },
+];
+
+/** Makes these parts, and what they are made from. */
+export async function makeParts(parts: readonly Part[], making: Making): Promise<void> {
+  const wanted = new Set(parts);
+  for (const { part, from } of RECIPES)
+    if (from !== undefined && wanted.has(part)) wanted.add(from);
+  for (const recipe of RECIPES) if (wanted.has(recipe.part)) await recipe.make(making);
+}
+
+/** A tar of the small files, and a package of some of them. */
+async function makeArchives({ folder, lower, scale, grow }: Making): Promise<void> {
+  await run('tar', ['cf', join(lower, 'small.tar'), '-C', lower, 'small']);
+  const content = join(folder, 'package');
+  mkdirSync(join(content, 'DEBIAN'), { recursive: true });
+  mkdirSync(join(content, 'usr/share'), { recursive: true });
+  await grow('grow-small', join(content, 'usr/share/bench'), scale.packageFiles / 100, 100);
+  writeFileSync(
+    join(content, 'DEBIAN/control'),
+    'Package: bench\nVersion: 1\nArchitecture: all\nMaintainer: bench <bench@localhost>\nDescription: many small files\n',
+  );
+  await run('dpkg-deb', ['--build', '-Zgzip', '-z1', content, join(lower, 'small.deb')]);
+  await run('rm', ['-r', content]);
+}
+
+async function makeRepository({ lower }: Making): Promise<void> {
+  const repo = join(lower, 'repo');
+  await run('cp', ['-r', join(lower, 'small'), repo]);
+  const git = (...words: string[]) => run('git', words, { cwd: repo, env: WORK_ENV });
+  await git('init', '-q', '-b', 'main');
+  await git('-c', 'core.looseCompression=0', 'add', '.');
+  await git('commit', '-q', '-m', 'everything');
+  await git('-c', 'pack.window=0', '-c', 'pack.compression=1', 'repack', '-adq');
+  // Files that are as old as the index are read again each time.
+  await git('update-index', '--refresh');
+}
+
+/** C files that include what most do, and have something to optimise. */
+function makeSources({ sources, scale }: Making): void {
+  mkdirSync(sources);
+  for (let unit = 0; unit < scale.units; unit++) {
+    const functions = Array.from(
+      { length: 12 },
+      (_, i) => `
+static int step_${i}(const char *text, double *sums, size_t count) {
+  int total = ${unit + i};
+  for (size_t at = 0; at < count; at++) {
+    sums[at % 8] += sqrt((double)text[at]) * ${i + 1};
+    total = total * 31 + (isalpha((unsigned char)text[at]) ? tolower(text[at]) : ${i});
+  }
+  return total + (int)strlen(text);
+}`,
+    );
+    const calls = functions.map((_, i) => `  total += step_${i}(text, sums, count);`);
+    const headers = ['ctype', 'errno', 'fcntl', 'math', 'pthread', 'signal', 'stdio', 'stdlib'];
+    const includes = [...headers, 'string', 'sys/socket', 'sys/stat', 'time', 'unistd'];
+    writeFileSync(
+      join(sources, `unit-${unit}.c`),
+      `${includes.map((name) => `#include <${name}.h>\n`).join('')}${functions.join('\n')}
+
+int unit_${unit}(const char *text, double *sums, size_t count) {
+  int total = 0;
+${calls.join('\n')}
+  return total;
+}
+`,
+    );
+  }
+}
