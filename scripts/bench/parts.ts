@@ -1,11 +1,12 @@
 /** What the work is done on, by parts: those that nobody asks for are not made. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Scale } from './inputs.ts';
 import { run, WORK_ENV } from './process.ts';
 
-/** tree/, small/, flat-N/, big, small.tar with small.deb, repo/; and the C files, which are not in the lower. */
-export type Part = 'tree' | 'small' | 'flat' | 'big' | 'archives' | 'repo' | 'sources';
+/** tree/, small/, flat-N/, big, small.tar with small.deb, repo/, npm/; and the C files, which are not in the lower. */
+export type Part = 'tree' | 'small' | 'flat' | 'big' | 'archives' | 'repo' | 'npm' | 'sources';
 
 export interface Making {
   readonly scale: Scale;
@@ -50,6 +51,7 @@ const RECIPES: readonly Recipe[] = [
   },
   { part: 'archives', from: 'small', make: makeArchives },
   { part: 'repo', from: 'small', make: makeRepository },
+  { part: 'npm', make: makeProject },
   { part: 'sources', make: makeSources },
 ];
 
@@ -86,6 +88,53 @@ async function makeRepository({ lower }: Making): Promise<void> {
   await git('-c', 'pack.window=0', '-c', 'pack.compression=1', 'repack', '-adq');
   // Files that are as old as the index are read again each time.
   await git('update-index', '--refresh');
+}
+
+/** Files of each package for npm, beside its package.json. */
+export const NPM_FILES = 25;
+
+export function npmPackages({ packageFiles }: Scale): number {
+  return packageFiles / NPM_FILES;
+}
+
+/**
+ * npm/: a project of packages that were never published, and a cache that has them all. npm looks for contents by their
+ * checksum, so it does not ask where they came from.
+ */
+async function makeProject({ folder, lower, scale, grow }: Making): Promise<void> {
+  const trees = join(folder, 'packages');
+  const project = join(lower, 'npm');
+  mkdirSync(project);
+  const count = npmPackages(scale);
+  await grow('grow-small', trees, count, NPM_FILES);
+  const version = '1.0.0';
+  const packages: Record<string, object> = {};
+  const dependencies: Record<string, string> = {};
+  const archives: string[] = [];
+  for (let i = 0; i < count; i++) {
+    const name = `d${String(i).padStart(3, '0')}`;
+    const archive = join(trees, `${name}.tgz`);
+    writeFileSync(join(trees, name, 'package.json'), JSON.stringify({ name, version }));
+    await run('tar', ['czf', archive, '-C', trees, `--transform=s,^${name},package,`, name]);
+    const digest = createHash('sha512').update(readFileSync(archive)).digest('base64');
+    const resolved = `https://registry.npmjs.org/${name}/-/${name}-${version}.tgz`;
+    packages[`node_modules/${name}`] = { version, resolved, integrity: `sha512-${digest}` };
+    dependencies[name] = version;
+    archives.push(archive);
+  }
+  const root = { name: 'bench', version, dependencies };
+  const lock = { ...root, lockfileVersion: 3, packages: { '': root, ...packages } };
+  writeFileSync(join(project, 'package.json'), JSON.stringify(root));
+  writeFileSync(join(project, 'package-lock.json'), JSON.stringify(lock));
+  const words = ['cache', 'add', ...archives, ...npmOptions(join(project, 'cache'))];
+  await run('npm', words, { env: WORK_ENV });
+  await run('rm', ['-r', trees]);
+}
+
+/** How npm is told to use nothing but this cache, to write nothing about itself, and to have no settings. */
+export function npmOptions(cache: string): string[] {
+  const said = ['--offline', '--no-update-notifier', '--logs-max=0', '--loglevel=error'];
+  return [...said, `--cache=${cache}`, `--globalconfig=${WORK_ENV['HOME']}/npmrc`];
 }
 
 /** C files that include what most do, and have something to optimise. */

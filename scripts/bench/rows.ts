@@ -6,6 +6,7 @@ import { cpSync } from 'node:fs';
 import { join } from 'node:path';
 import { filesOf, type Group, row, type Words } from './group.ts';
 import type { Inputs } from './inputs.ts';
+import { NPM_FILES, npmOptions, npmPackages } from './parts.ts';
 import { CannotDo } from './process.ts';
 import { APART } from './rows-apart.ts';
 
@@ -191,6 +192,26 @@ export const GROUPS: readonly Group[] = [
       const clone = ['git', 'clone', '-q', '--no-local', join(place.root, 'repo'), 'clone'];
       await timed('clone', '-', 'run', '-', folder, ...clone);
       await untimed('small', join(folder, 'clone'), smallDirs, smallFiles, 1);
+    },
+  },
+  {
+    name: 'npm',
+    needs: ['npm'],
+    rows: [
+      row('npm-ci', 'npm ci of 80 packages from a warm cache, with the start of npm', { '-': 1.5 }),
+    ],
+    warm: ({ lower }) => ['run', '-', lower, 'tar', 'cf', '-', 'npm'],
+    async run({ inputs, place, timed, untimed }) {
+      const folder = place.scratch();
+      const shown = join(place.root, 'npm');
+      await untimed('run', '-', shown, 'cp', 'package.json', 'package-lock.json', folder);
+      // What npm writes into its cache stays in this mount; how long it took, it prints.
+      const options = ['--ignore-scripts', '--no-audit', '--no-fund'];
+      const install = ['npm', 'ci', ...options, ...npmOptions(join(shown, 'cache'))].join(' ');
+      await timed('npm-ci', '-', 'run', '-', folder, 'sh', '-c', `${install} >/dev/null`);
+      const modules = join(folder, 'node_modules');
+      await untimed('small', modules, npmPackages(inputs.scale), NPM_FILES, 1);
+      await untimed('walk', modules);
     },
   },
   {
