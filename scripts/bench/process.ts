@@ -88,10 +88,18 @@ export const NO_USAGE: Usage = { cpuMs: 0, bytes: 0 };
 export function usageOf(pid: number): Usage {
   let nanoseconds = 0;
   for (const task of readdirSync(`/proc/${pid}/task`)) {
-    const [onCpu] = readFileSync(`/proc/${pid}/task/${task}/schedstat`, 'utf8').split(' ', 1);
-    nanoseconds += Number(onCpu);
+    nanoseconds += onCpu(`/proc/${pid}/task/${task}/schedstat`);
   }
   const status = readFileSync(`/proc/${pid}/status`, 'utf8');
   const kib = Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1] ?? 0);
   return { cpuMs: nanoseconds / 1e6, bytes: kib * 1024 };
+}
+
+function onCpu(schedstat: string): number {
+  try {
+    return Number(readFileSync(schedstat, 'utf8').split(' ', 1)[0]);
+  } catch {
+    // The thread has ended since it was listed, and its time is told nowhere.
+    return 0;
+  }
 }
