@@ -55,11 +55,13 @@ async function openSession(options: UnlockOptions, folder: string): Promise<Plac
     ...options,
   });
   const { pid } = await session.status();
+  const held = async () => (await session.status()).used ?? Number.NaN;
   return {
     root: mountpoint,
     scratch: () => newFolder(mountpoint),
     usage: () => (pid === null ? NO_USAGE : usageOf(pid)),
-    held: async () => (await session.status()).used ?? Number.NaN,
+    // An upper that is a directory has whole files, as overlayfs has.
+    ...(options.upper === undefined && { held }),
     async [Symbol.asyncDispose]() {
       await session.lock({ lazy: true });
     },

@@ -17,7 +17,7 @@ export interface Place extends AsyncDisposable {
   readonly begin?: readonly string[];
   /** The repository that is written to, where that is what is measured. */
   readonly repo?: string;
-  /** Bytes that it holds in memory for the session; only ours can tell. */
+  /** Bytes that it holds for the session, where that should be no more than what was changed. */
   held?(): Promise<number>;
 }
 
