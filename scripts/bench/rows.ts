@@ -51,9 +51,10 @@ export const GROUPS: readonly Group[] = [
     ],
     warm: (inputs) => readSmall(inputs, inputs.lower, 1),
     async run({ inputs, place, timed, untimed }) {
-      // Names and attributes are known to everybody, and the data to nobody: not even to the image.
+      // Names and attributes are known to everybody, and the data to nobody: not even to the image. The lower comes first,
+      // for a mount may show its pages.
       const image = inputs.image === undefined ? [] : [inputs.image];
-      await untimed('evict', join(place.root, 'small'), join(inputs.lower, 'small'), ...image);
+      await untimed('evict', join(inputs.lower, 'small'), join(place.root, 'small'), ...image);
       await timed('evicted-4', '-', ...readSmall(inputs, place.root, 4));
     },
   },
