@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { run } from './process.ts';
 
-const FILES_PER_DIR = 100;
+export const FILES_PER_DIR = 100;
 
 export class Commits {
   readonly #folder: string;
@@ -37,7 +37,7 @@ export class Commits {
     });
   }
 
-  /** So many small files, as a commit in `repo`. */
+  /** So many small files, as a commit in `repo`; whole folders of FILES_PER_DIR. */
   ofFiles(files: number): Promise<string> {
     return this.#once(String(files), async (folder) => {
       const tree = join(folder, 'tree');

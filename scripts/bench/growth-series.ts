@@ -1,4 +1,4 @@
-/** The kinds of work of `npm run bench -- --scale`, each at sizes far apart. */
+/** The kinds of work of `npm run bench -- --growth`, each at sizes far apart. */
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { findSession } from '../../src/index.ts';

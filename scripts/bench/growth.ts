@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- --scale`: whether cost grows as work grows. Each series does the same kind of work at sizes far apart,
+ * `npm run bench -- --growth`: whether cost grows as work grows. Each series does the same kind of work at sizes far apart,
  * ours and kernel overlayfs in turn, and tells the time of one operation: what is flat stays near 1 by the smallest size.
  */
 import { mkdirSync, rmSync } from 'node:fs';

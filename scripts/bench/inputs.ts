@@ -20,9 +20,13 @@ export interface Scale {
   newFiles: number;
   writeBytes: number;
   programs: number;
+  /** Of one command, in each round. */
+  commands: number;
   packageFiles: number;
   /** C files. */
   units: number;
+  /** Of the files that a commit of the rows' names has. */
+  commitShare: number;
 }
 
 export const FULL: Scale = {
@@ -37,8 +41,10 @@ export const FULL: Scale = {
   newFiles: 5_000,
   writeBytes: 256 * 2 ** 20,
   programs: 200,
+  commands: 5,
   packageFiles: 2_000,
   units: 12,
+  commitShare: 1,
 };
 
 export const QUICK: Scale = {
@@ -52,6 +58,25 @@ export const QUICK: Scale = {
   writeBytes: 64 * 2 ** 20,
   programs: 100,
   packageFiles: 500,
+};
+
+/** Only to see that all work is done. */
+export const TINY: Scale = {
+  treeWidth: 1,
+  treeFiles: 2,
+  smallDirs: 2,
+  smallFiles: 100,
+  flatFolders: 1,
+  flatFiles: 300,
+  bigBytes: 2 ** 22,
+  randomReads: 100,
+  newFiles: 50,
+  writeBytes: 2 ** 20,
+  programs: 3,
+  commands: 1,
+  packageFiles: 100,
+  units: 1,
+  commitShare: 0.01,
 };
 
 export interface Inputs {

@@ -9,99 +9,19 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { listSessions } from '../../src/index.ts';
 import { chart } from './chart.ts';
 import { type Figure, figures } from './figures.ts';
 import { growth, growthTable } from './growth.ts';
 import { SERIES } from './growth-series.ts';
-import { compileWork, FULL, makeInputs, QUICK } from './inputs.ts';
-import { LARGE, MODES, USUAL } from './ours.ts';
+import { compileWork, makeInputs } from './inputs.ts';
+import { Misuse, type Options, parse, USAGE } from './options.ts';
+import { LARGE, MODES } from './ours.ts';
 import { overlayfs, PEERS, type Peer, unmount } from './peers.ts';
 import { interruption, run } from './process.ts';
 import { table } from './report.ts';
 import { GROUPS } from './rows.ts';
 import { Runner } from './runner.ts';
-
-const USAGE = `npm run bench -- [options]
-  --rows=a,b     only these rows: ${GROUPS.flatMap(({ rows }) => rows.map(({ name }) => name)).join(' ')}
-  --peers=a,b    only these peers: ${PEERS.map(({ name }) => name).join(' ')}
-  --modes=a,b    these of ours: ${MODES.map(({ name }) => name).join(' ')}
-                 (${USUAL.join(' ')})
-  --rounds=N     at most so many rounds (5; 3 with --quick)
-  --quick        smaller inputs and one mode, two minutes rather than fifteen
-  --scale        the same work at sizes far apart instead: does cost grow as work grows?
-                 (half an hour; with --quick none above 100,000 files and 1 GiB)
-  --json         one object a line, and nothing else, on stdout
-  --svg=FILE     a picture of the ratios of the first mode
-  --from=FILE    what --json has printed, instead of measuring`;
-
-const MINUTE = 60_000;
-/** From the start to the last piece of work; the rest is for clearing away. */
-const BUDGET_MS = 14 * MINUTE;
-const QUICK_BUDGET_MS = 1.7 * MINUTE;
-
-class Misuse extends Error {}
-
-interface Options {
-  rows: string[] | undefined;
-  peers: string[] | undefined;
-  modes: string[] | undefined;
-  /** Those of them that were named. */
-  named: string[] | undefined;
-  rounds: number;
-  quick: boolean;
-  scale: boolean;
-  json: boolean;
-  svg: string | undefined;
-  from: string | undefined;
-  /** The temp folder, in the process that measures. */
-  inside: string | undefined;
-}
-
-function parse(words: string[]): Options {
-  const { values } = parseArgs({
-    args: words,
-    options: {
-      rows: { type: 'string' },
-      peers: { type: 'string' },
-      modes: { type: 'string' },
-      rounds: { type: 'string' },
-      quick: { type: 'boolean', default: false },
-      scale: { type: 'boolean', default: false },
-      json: { type: 'boolean', default: false },
-      svg: { type: 'string' },
-      from: { type: 'string' },
-      inside: { type: 'string' },
-    },
-  });
-  const rounds = Number(values.rounds ?? (values.quick ? 3 : 5));
-  if (!Number.isInteger(rounds) || rounds < 1) throw new Misuse('--rounds is a number from 1 on');
-  const { quick, scale, json, svg, from, inside } = values;
-  const rows = names(
-    values.rows,
-    GROUPS.flatMap((group) => group.rows.map(({ name }) => name)),
-  );
-  const peers = names(
-    values.peers,
-    PEERS.map(({ name }) => name),
-  );
-  const named = names(
-    values.modes,
-    MODES.map(({ name }) => name),
-  );
-  const modes = named ?? USUAL.slice(0, quick ? 1 : undefined);
-  return { rows, peers, modes, named, rounds, quick, scale, json, svg, from, inside };
-}
-
-/** A list of names, each of which must be known. */
-function names(list: string | undefined, known: readonly string[]): string[] | undefined {
-  const some = list?.split(',').filter((name) => name !== '');
-  const unknown = some?.find((name) => !known.includes(name));
-  if (unknown !== undefined)
-    throw new Misuse(`'${unknown}' is not known, one of: ${known.join(' ')}`);
-  return some;
-}
 
 function say(words: string): void {
   process.stderr.write(`bench: ${words}\n`);
@@ -133,18 +53,19 @@ async function supervise(words: string[]): Promise<number> {
 
 async function measure(options: Options, folder: string): Promise<number> {
   const start = Date.now();
+  const { size } = options;
   const tmpfs = join(folder, 'tmpfs');
   mkdirSync(tmpfs);
   try {
     await run('mount', ['-t', 'tmpfs', '-o', 'size=80%,mode=755', 'tmpfs', tmpfs]);
-    if (options.scale) return await grow(options, folder, tmpfs);
+    if (options.growth) return await grow(options, folder, tmpfs);
     const groups = GROUPS.filter(
       ({ rows }) => options.rows === undefined || rows.some(({ name }) => has(options.rows, name)),
     );
     const peers = able(PEERS, options.peers);
     const modes = able(MODES, options.modes);
     const parts = groups.flatMap(({ needs }) => needs);
-    const inputs = await makeInputs(folder, options.quick ? QUICK : FULL, parts, say);
+    const inputs = await makeInputs(folder, size.scale, parts, say);
     const runner = new Runner({
       inputs,
       groups,
@@ -153,7 +74,7 @@ async function measure(options: Options, folder: string): Promise<number> {
       tmpfs,
       say,
       rounds: options.rounds,
-      deadline: start + (options.quick ? QUICK_BUDGET_MS : BUDGET_MS),
+      deadline: start + size.budgetMs,
     });
     const results = await runner.run();
     const all = figures(results, groups, { modes, peers }).filter(({ row }) =>
@@ -168,21 +89,16 @@ async function measure(options: Options, folder: string): Promise<number> {
   }
 }
 
-/** The most that --scale --quick works with: files, and bytes of one. */
-const QUICK_FILES = 100_000;
-const QUICK_BYTES = 2 ** 30;
-
+/** The series of --growth, instead of rows. */
 async function grow(
-  { rounds, quick, json }: Options,
+  { rounds, size, json }: Options,
   folder: string,
   tmpfs: string,
 ): Promise<number> {
-  const series = SERIES.map((one) => ({
-    ...one,
-    sizes: one.sizes.filter(
-      (size) => !quick || size <= (one.name === 'file' ? QUICK_BYTES : QUICK_FILES),
-    ),
-  }));
+  const series = SERIES.map((one) => {
+    const most = one.name === 'file' ? size.most.bytes : size.most.files;
+    return { ...one, sizes: one.sizes.filter((each) => each <= most) };
+  });
   const peers = [LARGE, ...able([overlayfs], undefined)];
   const work = await compileWork(folder);
   const points = await growth({ work, folder, tmpfs, peers, series, rounds, say });

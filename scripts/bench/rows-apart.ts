@@ -1,5 +1,7 @@
 /** Rows with peers of their own: how a commit comes to be seen and to be, and what a command costs. */
+import { FILES_PER_DIR } from './commits.ts';
 import { filesOf, type Group, row, type Row } from './group.ts';
+import type { Inputs } from './inputs.ts';
 import {
   COMMIT,
   DIRECTORY,
@@ -10,9 +12,6 @@ import {
   NODE,
   RUN,
 } from './ours.ts';
-
-/** Of one short command, in each round. */
-const RUNS = 5;
 
 export const APART: readonly Group[] = [
   {
@@ -43,7 +42,7 @@ export const APART: readonly Group[] = [
     // A tenth, and the start of Node, which 'run' shows.
     rows: [row('commit-100', 'commit 100 changed files of 30,000, to all of them', { '-': 0.13 })],
     among: { modes: [KEEP_OURS], peers: [KEEP_THEIRS] },
-    lower: ({ commits }) => commits.ofFiles(30_000),
+    lower: (inputs) => commitOf(inputs, 30_000),
     async run({ place, timed, untimed }) {
       const begin = (place.begin ?? []).map((word) => `'${word}'`).join(' ');
       await timed('commit-100', '-', 'run', '-', '/', 'sh', '-c', `${begin} >/dev/null`);
@@ -57,8 +56,8 @@ export const APART: readonly Group[] = [
     // Of the 250 ms that it may take where Node starts in 50.
     rows: [row('run', "'ostree-ts run -- true', by the time that Node takes to start", { '-': 5 })],
     among: { modes: [RUN], peers: [NODE] },
-    async run({ place, timed }) {
-      for (let time = 0; time < RUNS; time++) {
+    async run({ inputs, place, timed }) {
+      for (let time = 0; time < inputs.scale.commands; time++) {
         await timed('run', '-', 'run', '-', '/', ...(place.begin ?? []));
       }
     },
@@ -72,11 +71,15 @@ function first(name: string, files: number, targets: Row['targets']): Group {
     needs: [],
     rows: [row(name, `from a commit of ${files} files to its first file read`, targets)],
     among: { modes: [FIRST_OURS], peers: [FIRST_CHECKOUT] },
-    lower: ({ commits }) => commits.ofFiles(files),
+    lower: (inputs) => commitOf(inputs, files),
     async run({ place, timed }) {
       const begin = (place.begin ?? []).map((word) => `'${word}'`).join(' ');
       const script = `${begin} >/dev/null && cat '${place.root}/d000/f000'`;
       await timed(name, '-', 'run', '-', '/', 'sh', '-c', script);
     },
   };
+}
+
+function commitOf({ commits, scale }: Inputs, files: number): Promise<string> {
+  return commits.ofFiles(Math.max(FILES_PER_DIR, files * scale.commitShare));
 }
