@@ -62,25 +62,17 @@ export class ContentWriter {
       if (!this.#staging.has(object)) this.#writeLink(header, object);
       return checksum;
     }
-    const { fd, name } = this.#staging.create();
-    try {
-      const bytes = await this.#writeData(fd, header, hash, data);
-      const checksum = hash.digest('hex');
-      const object = this.#objectName(checksum);
-      if (this.#staging.has(object)) {
-        this.#options.space.take(-bytes);
-        this.#staging.discard(name);
-        return checksum;
-      }
-      this.#describe(fd, header);
-      this.#staging.stage(name, object);
+    using file = this.#staging.create();
+    const bytes = await this.#writeData(file.fd, header, hash, data);
+    const checksum = hash.digest('hex');
+    const object = this.#objectName(checksum);
+    if (this.#staging.has(object)) {
+      this.#options.space.take(-bytes);
       return checksum;
-    } catch (error) {
-      this.#staging.discard(name);
-      throw error;
-    } finally {
-      this.#native.close(fd);
     }
+    this.#describe(file.fd, header);
+    this.#staging.stage(file, object);
+    return checksum;
   }
 
   #objectName(checksum: Checksum): string {
@@ -181,26 +173,23 @@ export class ContentWriter {
     const { mode } = this.#options;
     const { fd: folder } = this.#staging;
     if (mode === 'archive' || mode === 'bare-user') {
-      const { fd, name } = this.#staging.create();
-      try {
-        const bytes =
-          mode === 'archive'
-            ? encodeArchiveHeader({ ...header, size: 0 })
-            : Buffer.from(`${header.target}\0`, 'latin1');
-        this.#must(this.#native.pwrite(fd, bytes, 0));
-        if (mode === 'bare-user') this.#setMeta(fd, header);
-        this.#must(this.#native.fchmodat(fd, '', 0o644));
-        if (mode === 'bare-user') this.#must(this.#native.utimensat(fd, '', 0, 0, 0, 0));
-        this.#staging.stage(name, object);
-      } finally {
-        this.#native.close(fd);
-      }
+      using file = this.#staging.create();
+      const { fd } = file;
+      const bytes =
+        mode === 'archive'
+          ? encodeArchiveHeader({ ...header, size: 0 })
+          : Buffer.from(`${header.target}\0`, 'latin1');
+      this.#must(this.#native.pwrite(fd, bytes, 0));
+      if (mode === 'bare-user') this.#setMeta(fd, header);
+      this.#must(this.#native.fchmodat(fd, '', 0o644));
+      if (mode === 'bare-user') this.#must(this.#native.utimensat(fd, '', 0, 0, 0, 0));
+      this.#staging.stage(file, object);
       return;
     }
     const name = this.#staging.newName();
     this.#must(this.#native.symlinkat(header.target, folder, name));
     if (mode === 'bare') this.#own(folder, name, header);
-    this.#staging.stage(name, object);
+    this.#staging.stageLink(name, object);
   }
 }
 

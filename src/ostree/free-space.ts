@@ -3,6 +3,7 @@ import { SessionError } from '../errors.ts';
 import type { Native } from '../native.ts';
 import { FormatError } from './gvariant.ts';
 import type { KeyFile } from './keyfile.ts';
+import { unwritable } from './lock.ts';
 
 const DEFAULT_PERCENT = 3;
 const UNITS: Record<string, number> = { MB: 2 ** 20, GB: 2 ** 30, TB: 2 ** 40 };
@@ -14,11 +15,12 @@ export class FreeSpace {
   /** Blocks that may still be taken. */
   #left: number;
 
-  /** @throws FormatError for a rule that makes no sense. */
+  /** @throws FormatError for a rule that makes no sense; SessionError when the space that is there cannot be told. */
   constructor(native: Native, fd: number, label: string, config: KeyFile) {
     this.#label = label;
     const stat = new Float64Array(9);
-    native.fstatfs(fd, stat);
+    const result = native.fstatfs(fd, stat);
+    if (result < 0) throw unwritable(label, result);
     const [, blockBytes = 4096, blocks = 0, free = 0, available = 0] = stat;
     this.#blockBytes = Math.max(blockBytes, 1);
     const core = config.get('core');

@@ -4,7 +4,17 @@ import { SessionError } from '../errors.ts';
 import type { ByteString } from '../native.ts';
 import { FormatError } from './gvariant.ts';
 import type { Checksum } from './objects.ts';
-import { ObjectError, errnoName, readAll, shown, type Repository } from './repo.ts';
+import {
+  isNone,
+  NoFileError,
+  ObjectError,
+  readAll,
+  ReadError,
+  shown,
+  unreadable,
+  unusable,
+  type Repository,
+} from './repo.ts';
 
 const { errno } = constants;
 const O_RDONLY = 0;
@@ -61,7 +71,7 @@ function parentOf(repo: Repository, checksum: Checksum): Checksum {
     if (parent === undefined) throw new SessionError(`commit ${checksum} has no parent`);
     return parent;
   } catch (error) {
-    throw error instanceof ObjectError ? new SessionError(error.message) : error;
+    throw error instanceof ObjectError ? unusable(repo.label, error) : error;
   }
 }
 
@@ -96,13 +106,14 @@ function prefixesBeginning(digits: string): string[] {
   return Array.from('0123456789abcdef', (second) => digits + second);
 }
 
-/** What a directory of the repository lists; nothing when it is not there. */
+/** What a directory of the repository lists; nothing when it is not there. @throws SessionError when it cannot be read. */
 function entriesOf(repo: Repository, path: ByteString): { name: ByteString; type: number }[] {
   const fd = repo.native.openBeneath(repo.fd, path, O_RDONLY | O_DIRECTORY, 0);
-  if (fd < 0) return [];
+  if (isNone(fd)) return [];
+  if (fd < 0) throw unreadable(repo.label, path, fd);
   const listing = repo.native.listDirectory(fd);
   repo.native.close(fd);
-  if (typeof listing === 'number') return [];
+  if (typeof listing === 'number') throw unreadable(repo.label, path, listing);
   return listing.names.map((name, index) => ({ name, type: listing.types[index] ?? 0 }));
 }
 
@@ -148,20 +159,22 @@ function readRef(repo: Repository, path: ByteString, followed = 0): Checksum | u
   const fd = repo.openFile(repo.fd, path);
   if (fd === -errno.ELOOP && followed < MAX_ALIASES) {
     const target = repo.native.readlinkat(repo.fd, path);
-    if (typeof target === 'number') return undefined;
+    if (typeof target === 'number') throw unreadable(repo.label, path, target);
     const next = joined(path, target);
     return next === undefined ? undefined : readRef(repo, next, followed + 1);
   }
-  if (fd === -errno.ENOENT || fd === -errno.ENOTDIR) return undefined;
-  if (fd < 0) throw new SessionError(`cannot read ${shown(path)}: ${errnoName(fd)}`);
+  if (isNone(fd)) return undefined;
+  if (fd < 0) throw unreadable(repo.label, path, fd);
   try {
     const text = readAll(repo.native, fd, 4096).toString('latin1').trim();
     if (CHECKSUM.test(text)) return text;
     throw new SessionError(`${shown(path)} does not hold a checksum`);
   } catch (error) {
     // A directory: the name is the beginning of other refs' names.
-    if (error instanceof FormatError) return undefined;
-    throw error;
+    if (error instanceof NoFileError) return undefined;
+    if (error instanceof ReadError) throw unreadable(repo.label, path, error.result);
+    if (!(error instanceof FormatError)) throw error;
+    throw new SessionError(`${shown(path)} does not hold a checksum: ${error.message}`);
   } finally {
     repo.native.close(fd);
   }

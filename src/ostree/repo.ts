@@ -62,11 +62,43 @@ export function shown(bytes: ByteString): string {
   return Buffer.from(bytes, 'latin1').toString();
 }
 
+/** Whether an open says that there is nothing of this name, and not that it cannot be told. */
+export function isNone(result: number): boolean {
+  return result === -errno.ENOENT || result === -errno.ENOTDIR;
+}
+
+const LOOK = 'look at the kernel log and at the disk, and check it: ostree fsck';
+
+/** What is wrong is not the repository, as far as is known. */
+export function unreadable(label: string, path: ByteString, result: number): SessionError {
+  const isForbidden = result === -errno.EACCES || result === -errno.EPERM;
+  return new SessionError(
+    `${label} cannot be read: ${shown(path)}: ${errnoName(result)}`,
+    isForbidden ? 'run this as its owner' : LOOK,
+  );
+}
+
+/** What should be a file is a directory, or something else. */
+export class NoFileError extends FormatError {}
+
+/** A file is there, but the host fails to say what is in it. */
+export class ReadError extends FormatError {
+  /** -errno. */
+  readonly result: number;
+
+  constructor(result: number) {
+    super(errnoName(result));
+    this.result = result;
+  }
+}
+
 interface Settings {
   mode: Mode;
   disableXattrs: boolean;
   /** The path of the parent repository. */
   parent: ByteString | undefined;
+  /** What messages call the repository. */
+  label: string;
 }
 
 export class Repository {
@@ -76,6 +108,8 @@ export class Repository {
   readonly mode: Mode;
   /** Every object's attributes count as none. */
   readonly disableXattrs: boolean;
+  /** What messages call it. */
+  readonly label: string;
   /** Where to look for what is not here. */
   readonly parent: Repository | undefined;
   readonly #objects: number;
@@ -87,9 +121,11 @@ export class Repository {
     this.fd = fd;
     this.mode = settings.mode;
     this.disableXattrs = settings.disableXattrs;
+    this.label = settings.label;
     this.parent = parent;
     this.#objects = native.openBeneath(fd, 'objects', O_PATH | O_DIRECTORY, 0);
-    if (this.#objects < 0) throw new FormatError('it has no objects directory');
+    if (isNone(this.#objects)) throw new FormatError('it has no objects directory');
+    if (this.#objects < 0) throw unreadable(settings.label, 'objects', this.#objects);
   }
 
   /**
@@ -173,10 +209,11 @@ export class Repository {
     return this.native.openBeneath(dirfd, path, flags, 0);
   }
 
-  /** Whether a file is there, of any type. */
-  exists(path: ByteString): boolean {
+  /** Whether a file is there, of any type. @throws SessionError when that cannot be told. */
+  #exists(path: ByteString): boolean {
     const fd = this.native.openBeneath(this.fd, path, O_PATH | O_NOFOLLOW, 0);
     if (fd >= 0) this.native.close(fd);
+    else if (!isNone(fd)) throw unreadable(this.label, path, fd);
     return fd >= 0;
   }
 
@@ -246,7 +283,7 @@ export class Repository {
       }
       throw new SessionError(`commit ${checksum} is not in the repository`);
     }
-    if (!allowPartial && holder.exists(`state/${checksum}.commitpartial`)) {
+    if (!allowPartial && holder.#exists(`state/${checksum}.commitpartial`)) {
       throw new SessionError(
         `commit ${checksum} is partial: some of its objects are missing`,
         'complete it with `ostree pull`, or use --allow-partial to get I/O errors where they are missing',
@@ -255,14 +292,27 @@ export class Repository {
     try {
       return this.commit(checksum);
     } catch (error) {
-      if (error instanceof ObjectError) throw new SessionError(error.message);
-      throw error;
+      throw error instanceof ObjectError ? unusable(this.label, error) : error;
     }
   }
 
-  #has(checksum: Checksum, extension: string): boolean {
-    return this.exists(`objects/${checksum.slice(0, 2)}/${checksum.slice(2)}.${extension}`);
+  /** Whether a commit is here, and is not known to lack anything. @throws SessionError when that cannot be told. */
+  hasWhole(checksum: Checksum): boolean {
+    const holder = [...this.chain()].find((each) => each.#has(checksum, 'commit'));
+    return holder !== undefined && !holder.#exists(`state/${checksum}.commitpartial`);
   }
+
+  #has(checksum: Checksum, extension: string): boolean {
+    return this.#exists(`objects/${checksum.slice(0, 2)}/${checksum.slice(2)}.${extension}`);
+  }
+}
+
+/** An object cannot be used, as something to be told. */
+export function unusable(label: string, { message }: ObjectError): SessionError {
+  return new SessionError(
+    `an object of ${label} cannot be used: ${message}`,
+    'check the repository: ostree fsck',
+  );
 }
 
 /** Opens the next repository of a chain that began with `first` and is `depth` long. @throws SessionError. */
@@ -273,15 +323,18 @@ function openParent(native: Native, path: ByteString, depth: number, first: Byte
   const fd = native.open(path, O_PATH | O_DIRECTORY, 0);
   if (fd >= 0) return fd;
   const which = depth === 0 ? 'repository' : `the parent of repository ${shown(first)},`;
-  throw new SessionError(`cannot open ${which} ${shown(path)}: ${errnoName(fd)}`);
+  throw new SessionError(
+    `cannot open ${which} ${shown(path)}: ${errnoName(fd)}`,
+    isNone(fd) ? 'name one that is there, or make it: ostree init' : LOOK,
+  );
 }
 
 /** All of a regular file. @throws FormatError when it is none, too large, or cannot be read. */
 export function readAll(native: Native, fd: number, limit: number): Buffer {
   const stat = new Float64Array(STAT_FIELDS);
   const result = native.statx(fd, '', AT_EMPTY_PATH, stat);
-  if (result < 0) throw new FormatError(errnoName(result));
-  if (((stat[STAT.MODE] ?? 0) & 0o170000) !== 0o100000) throw new FormatError('not a regular file');
+  if (result < 0) throw new ReadError(result);
+  if (((stat[STAT.MODE] ?? 0) & 0o170000) !== 0o100000) throw new NoFileError('not a regular file');
   const size = stat[STAT.SIZE] ?? 0;
   if (size > limit) throw new FormatError(`larger than ${limit} bytes`);
   return readExactly(native, fd, 0, size);
@@ -303,7 +356,7 @@ export function readExactly(
   const bytes = into?.subarray(0, length) ?? Buffer.allocUnsafeSlow(length);
   for (let done = 0; done < length;) {
     const result = native.pread(fd, bytes.subarray(done), offset + done);
-    if (result < 0) throw new FormatError(errnoName(result));
+    if (result < 0) throw new ReadError(result);
     if (result === 0) throw new FormatError('truncated');
     done += result;
   }
@@ -316,19 +369,20 @@ export function readConfig(native: Native, fd: number, label: string): KeyFile {
 }
 
 function settingsOf(native: Native, fd: number, label: string): Settings {
-  return configured(native, fd, label, settingsIn);
+  return configured(native, fd, label, (config) => ({ ...settingsIn(config), label }));
 }
 
 /** @throws SessionError unless `config` is one of a repository that can be read. */
 function configured<T>(native: Native, fd: number, label: string, use: (config: KeyFile) => T): T {
   const file = native.openBeneath(fd, 'config', O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
-  if (file < 0) {
-    const why = file === -errno.ENOENT ? 'it has no config file' : `its config: ${errnoName(file)}`;
-    throw new SessionError(`${label} is not an OSTree repository: ${why}`);
+  if (isNone(file)) {
+    throw new SessionError(`${label} is not an OSTree repository: it has no config file`);
   }
+  if (file < 0) throw unreadable(label, 'config', file);
   try {
     return use(parseKeyFile(readAll(native, file, MAX_CONFIG).toString()));
   } catch (error) {
+    if (error instanceof ReadError) throw unreadable(label, 'config', error.result);
     if (!(error instanceof FormatError)) throw error;
     throw new SessionError(
       `${label} is not a repository this can read: its config: ${error.message}`,
@@ -338,7 +392,7 @@ function configured<T>(native: Native, fd: number, label: string, use: (config: 
   }
 }
 
-function settingsIn(config: KeyFile): Settings {
+function settingsIn(config: KeyFile): Omit<Settings, 'label'> {
   const core = config.get('core') ?? new Map<string, string>();
   const version = core.get('repo_version');
   if (version !== '1') {

@@ -5,7 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
-import type { SessionError } from '../errors.ts';
+import { SessionError } from '../errors.ts';
 import type { ByteString, Native } from '../native.ts';
 import { lockAlone, unwritable } from './lock.ts';
 import type { Checksum } from './objects.ts';
@@ -23,6 +23,11 @@ const DT_DIR = 4;
 
 /** In the names of our own folders, which alone we remove. */
 const OURS = '-ostree-ts-';
+
+interface Entry {
+  name: ByteString;
+  type: number;
+}
 
 export class Staging {
   readonly #native: Native;
@@ -72,11 +77,12 @@ export class Staging {
     return result;
   }
 
-  /** A new file, under a name of its own. @returns its descriptor, the caller's to close. */
-  create(): { fd: number; name: ByteString } {
+  /** A new file, under a name of its own until it is staged. */
+  create(): StagedFile {
     const name = this.newName();
     const flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
-    return { fd: this.#must(this.#native.openBeneath(this.#fd, name, flags, 0o600)), name };
+    const fd = this.#must(this.#native.openBeneath(this.#fd, name, flags, 0o600));
+    return new StagedFile(this.#native, this.#label, this.#fd, fd, name);
   }
 
   newName(): ByteString {
@@ -98,19 +104,26 @@ export class Staging {
     });
   }
 
-  /** Makes an object of what was created. @param object  as in `CHECKSUM.dirtree`. */
-  stage(name: ByteString, object: string): void {
+  /** Makes an object of a file, which is whole. @param object  as in `CHECKSUM.dirtree`. */
+  stage(file: StagedFile, object: string): void {
+    file.close();
+    this.#makePrefix(object);
+    file.rename(this.#fd, pathOf(object));
+  }
+
+  /** As `stage`, of a symlink. @param name  from `newName`. */
+  stageLink(name: ByteString, object: string): void {
+    this.#makePrefix(object);
+    this.#must(this.#native.renameat2(this.#fd, name, this.#fd, pathOf(object), 0));
+  }
+
+  #makePrefix(object: string): void {
     const prefix = object.slice(0, 2);
     if (!this.#prefixes.has(prefix)) {
       const made = this.#native.mkdirat(this.#fd, prefix, 0o775);
       if (made < 0 && made !== -errno.EEXIST) throw this.#failed(made);
       this.#prefixes.add(prefix);
     }
-    this.#must(this.#native.renameat2(this.#fd, name, this.#fd, pathOf(object), 0));
-  }
-
-  discard(name: ByteString): void {
-    this.#native.unlinkat(this.#fd, name, 0);
   }
 
   /**
@@ -126,7 +139,8 @@ export class Staging {
   #move(isWanted: (name: string) => boolean, isSynced: boolean): void {
     let count = 0;
     for (const prefix of this.#prefixes) {
-      const names = this.#names(this.#fd, prefix).filter(({ name }) => isWanted(name));
+      // What is not listed would be missing from the commit.
+      const names = this.#list(this.#fd, prefix).filter(({ name }) => isWanted(name));
       if (names.length === 0) continue;
       const made = this.#native.mkdirat(this.#objects, prefix, 0o777);
       if (made < 0 && made !== -errno.EEXIST) throw this.#failed(made);
@@ -148,13 +162,23 @@ export class Staging {
     this.#must(result);
   }
 
-  #names(dirfd: number, path: ByteString): { name: ByteString; type: number }[] {
-    const fd = this.#native.openBeneath(dirfd, path, O_RDONLY | O_DIRECTORY, 0);
-    if (fd < 0) return [];
+  /** @throws SessionError when a directory cannot be listed. */
+  #list(dirfd: number, path: ByteString): Entry[] {
+    const fd = this.#must(this.#native.openBeneath(dirfd, path, O_RDONLY | O_DIRECTORY, 0));
     const listing = this.#native.listDirectory(fd);
     this.#native.close(fd);
-    if (typeof listing === 'number') return [];
+    if (typeof listing === 'number') throw this.#failed(listing);
     return listing.names.map((name, index) => ({ name, type: listing.types[index] ?? 0 }));
+  }
+
+  /** As `#list`, for what is only to be removed: nothing when it cannot be listed. The next process tries again. */
+  #names(dirfd: number, path: ByteString): Entry[] {
+    try {
+      return this.#list(dirfd, path);
+    } catch (error) {
+      if (error instanceof SessionError) return [];
+      throw error;
+    }
   }
 
   /** Removes what is left, and lets go. */
@@ -188,6 +212,44 @@ export class Staging {
       this.#remove(name);
       this.#native.close(lock);
     }
+  }
+}
+
+/** A file that is being written. Unless it has been named when it is disposed of, nothing is left of it. */
+export class StagedFile implements Disposable {
+  readonly fd: number;
+  readonly name: ByteString;
+  readonly #native: Native;
+  readonly #label: string;
+  readonly #folder: number;
+  #isOpen = true;
+  #isNamed = false;
+
+  constructor(native: Native, label: string, folder: number, fd: number, name: ByteString) {
+    this.#native = native;
+    this.#label = label;
+    this.#folder = folder;
+    this.fd = fd;
+    this.name = name;
+  }
+
+  /** All is written. @throws SessionError: some file systems tell only now that something could not be. */
+  close(): void {
+    this.#isOpen = false;
+    const result = this.#native.close(this.fd);
+    if (result < 0) throw unwritable(this.#label, result);
+  }
+
+  /** Gives it the name that it keeps. @throws SessionError. */
+  rename(dirfd: number, path: ByteString): void {
+    const result = this.#native.renameat2(this.#folder, this.name, dirfd, path, 0);
+    if (result < 0) throw unwritable(this.#label, result);
+    this.#isNamed = true;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#isOpen) this.#native.close(this.fd);
+    if (!this.#isNamed) this.#native.unlinkat(this.#folder, this.name, 0);
   }
 }
 

@@ -21,7 +21,7 @@ import {
   type TreeFile,
 } from './object-bytes.ts';
 import { isRefName } from './refs.ts';
-import { readConfig, Repository, shown } from './repo.ts';
+import { errnoName, readConfig, Repository, shown } from './repo.ts';
 import { objectName, Staging } from './staging.ts';
 
 const { errno } = constants;
@@ -145,17 +145,10 @@ export class RepositoryWriter implements AsyncDisposable {
   #writeMetadata(bytes: Uint8Array, extension: 'dirtree' | 'dirmeta' | 'commit'): Checksum {
     const checksum = sha256(bytes);
     if (this.has(checksum, extension)) return checksum;
-    const { fd, name } = this.#staging.create();
-    try {
-      this.#must(this.#native.pwrite(fd, bytes, 0));
-      this.#must(this.#native.fchmodat(fd, '', 0o644));
-    } catch (error) {
-      this.#staging.discard(name);
-      throw error;
-    } finally {
-      this.#native.close(fd);
-    }
-    this.#staging.stage(name, objectName(checksum, extension));
+    using file = this.#staging.create();
+    this.#must(this.#native.pwrite(file.fd, bytes, 0));
+    this.#must(this.#native.fchmodat(file.fd, '', 0o644));
+    this.#staging.stage(file, objectName(checksum, extension));
     return checksum;
   }
 
@@ -211,16 +204,16 @@ export class RepositoryWriter implements AsyncDisposable {
     }
     const folder = parts.slice(0, -1).join('/');
     const dirfd = this.#must(this.#native.openBeneath(repo, folder, O_RDONLY | O_DIRECTORY, 0));
-    const { fd, name } = this.#staging.create();
     try {
-      this.#must(this.#native.pwrite(fd, Buffer.from(`${commit}\n`), 0));
-      this.#must(this.#native.fchmodat(fd, '', 0o644));
-      if (isSynced) this.#must(this.#native.fsync(fd, true));
-      const file = parts.at(-1) ?? '';
-      this.#must(this.#native.renameat2(this.#staging.fd, name, dirfd, file, 0));
-      if (isSynced) this.#must(this.#native.fsync(dirfd, false));
+      using file = this.#staging.create();
+      this.#must(this.#native.pwrite(file.fd, Buffer.from(`${commit}\n`), 0));
+      this.#must(this.#native.fchmodat(file.fd, '', 0o644));
+      if (isSynced) this.#must(this.#native.fsync(file.fd, true));
+      file.close();
+      file.rename(dirfd, parts.at(-1) ?? '');
+      const synced = isSynced ? this.#native.fsync(dirfd, false) : 0;
+      if (synced < 0) throw notDurable(this.label, ref, commit, synced);
     } finally {
-      this.#native.close(fd);
       this.#native.close(dirfd);
     }
   }
@@ -248,6 +241,14 @@ export function checkRef(ref: string): void {
   throw new UsageError(
     `'${ref}' cannot be the name of a ref`,
     'refs are letters, digits, -, . and _, in parts between slashes; no part begins with -, or .',
+  );
+}
+
+/** The ref has been set, but nothing more is known. */
+function notDurable(label: string, ref: string, commit: Checksum, result: number): SessionError {
+  return new SessionError(
+    `${ref} is ${commit} now, but ${label} could not make sure that it stays so: ${errnoName(result)}`,
+    'look at the kernel log and at the disk, and commit again',
   );
 }
 

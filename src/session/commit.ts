@@ -6,7 +6,7 @@ import { native, type ByteString } from '../native.ts';
 import { stringsVariant, stringVariant, type Variant } from '../ostree/gvariant.ts';
 import type { Checksum, Commit } from '../ostree/objects.ts';
 import { readBranch, resolveRevision } from '../ostree/refs.ts';
-import { ObjectError, Repository } from '../ostree/repo.ts';
+import { ObjectError, Repository, unusable } from '../ostree/repo.ts';
 import { checkRef, RepositoryWriter } from '../ostree/writer.ts';
 import { bytes, type HostPath, shown } from './checks.ts';
 import {
@@ -164,8 +164,7 @@ export async function commitSession(
     if (options.signal?.aborted === true) {
       throw new SessionError('interrupted; the repository is as it was');
     }
-    if (!(error instanceof ObjectError)) throw error;
-    throw new SessionError(`an object of the repository cannot be used: ${error.message}`);
+    throw error instanceof ObjectError ? unusable(writer.label, error) : error;
   } finally {
     source?.repository.close();
   }
@@ -268,25 +267,22 @@ class CommitJob {
     const directories = new DirectoryBase(layer, this.#store);
     const source = this.#source;
     if (source === undefined) return directories;
-    const commit = new CommitBase(source.repository, this.#store, this.#hasAll(source));
+    const commit = new CommitBase(
+      source.repository,
+      this.#store,
+      this.#writer.repository.hasWhole(source.commit),
+    );
     if (this.#record.mode === 'commit') return commit;
     return new DeploymentBase(source, commit, directories);
   }
 
-  /** Whether the repository that is written has everything of the commit. */
-  #hasAll({ commit }: Source): boolean {
-    try {
-      this.#writer.repository.commitToRead(commit, { allowPartial: false });
-      return true;
-    } catch (error) {
-      if (error instanceof SessionError) return false;
-      throw error;
-    }
-  }
-
   /** The root of the whole commit, of which the session showed a part. */
   async #within(source: Source, made: DirectoryObjects): Promise<DirectoryObjects> {
-    const base = new CommitBase(source.repository, this.#store, this.#hasAll(source));
+    const base = new CommitBase(
+      source.repository,
+      this.#store,
+      this.#writer.repository.hasWhole(source.commit),
+    );
     const names = source.prefix.split('/').filter((name) => name !== '');
     const replaced = async (place: Required<Place>, depth: number): Promise<DirectoryObjects> => {
       const name = names[depth];
