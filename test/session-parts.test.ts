@@ -292,4 +292,9 @@ test('a daemon that is not there, says nothing, goes, or is flooded is an error'
     instanceOf: SessionError,
     message: /gone|reached/,
   });
+  // Whoever asks after that does not wait for an answer.
+  await t.throwsAsync(control.call('echo', {}, 3_600_000), {
+    instanceOf: SessionError,
+    message: 'the daemon has gone',
+  });
 });

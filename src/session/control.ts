@@ -20,6 +20,9 @@ export const SOCKET_NAME = 'control';
 const QUESTION_BYTES = 64 * 1024;
 const CONNECTIONS = 16;
 
+const SEE_STATUS = 'see what there is: ostree-ts status';
+const DAEMON_GONE = 'the daemon has gone';
+
 export interface Greeting {
   protocol: number;
   name: string;
@@ -71,6 +74,8 @@ export class Control implements Disposable {
     { resolve(result: unknown): void; reject(error: Error): void }
   >();
   #nextId = 1;
+  /** Why nothing is answered any more. */
+  #gone: SessionError | undefined;
 
   private constructor(socket: Socket, greeting: Greeting) {
     this.#socket = socket;
@@ -88,26 +93,23 @@ export class Control implements Disposable {
     try {
       fd = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY);
     } catch (error) {
-      throw new SessionError('the session has ended', 'see what there is: ostree-ts status', {
-        cause: error,
-      });
+      throw new SessionError('the session has ended', SEE_STATUS, { cause: error });
     }
     const socket = connect(join('/proc/self/fd', String(fd), SOCKET_NAME));
     let control: Control | undefined;
     try {
       return await new Promise<Control>((resolve, reject) => {
         const timer = setTimeout(
-          () => reject(new SessionError('the daemon does not answer')),
+          () => reject(new SessionError('the daemon does not answer', SEE_STATUS)),
           timeoutMs,
         );
         const fail = (why: string) => {
           clearTimeout(timer);
-          const error = new SessionError(why);
-          reject(error);
-          if (control !== undefined) control.#fail(error);
+          reject(new SessionError(why, SEE_STATUS));
+          if (control !== undefined) control.#end();
         };
         socket.on('error', (error) => fail(`the daemon cannot be reached: ${error.message}`));
-        socket.on('close', () => fail('the daemon has gone'));
+        socket.on('close', () => fail(DAEMON_GONE));
         // The daemon is our own, and a line of changes may be long.
         readLines(socket, Infinity, (line) => {
           const message = parse(line);
@@ -130,6 +132,7 @@ export class Control implements Disposable {
 
   /** @throws SessionError the daemon refuses, goes away, or does not answer within `timeoutMs`. */
   call<T>(call: string, args: unknown, timeoutMs: number): Promise<T> {
+    if (this.#gone !== undefined) return Promise.reject(this.#gone);
     const id = this.#nextId++;
     return new Promise<T>((resolve, reject) => {
       const done = () => {
@@ -138,7 +141,7 @@ export class Control implements Disposable {
       };
       const timer = setTimeout(() => {
         done();
-        reject(new SessionError('the daemon does not answer'));
+        reject(new SessionError('the daemon does not answer', SEE_STATUS));
       }, timeoutMs);
       this.#waiting.set(id, {
         resolve: (result) => {
@@ -165,9 +168,19 @@ export class Control implements Disposable {
     else waiting.reject(new SessionError(message.error));
   }
 
-  #fail(error: Error): void {
-    for (const waiting of this.#waiting.values()) waiting.reject(error);
+  /** Nobody is there any more, and whoever asks from now on is told at once. */
+  #end(): void {
+    this.#gone ??= daemonGone(this.greeting.name);
+    for (const waiting of this.#waiting.values()) waiting.reject(this.#gone);
   }
+}
+
+/** The daemon ended in the middle of what it was needed for. */
+export function daemonGone(session: string): SessionError {
+  return new SessionError(
+    DAEMON_GONE,
+    `see what is left of the session: ostree-ts status ${session}`,
+  );
 }
 
 /** Calls `take` with each whole line of a socket; ends the connection when a line is longer than `limit`. */

@@ -2,15 +2,18 @@
  * A snapshot of a session, as a command reads it: entries by the control socket, bytes through descriptors of the daemon
  * (/proc/PID/fd), so that neither the daemon's threads nor the mount have a part in it.
  */
+import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { SessionError } from '../errors.ts';
+import { check, SessionError } from '../errors.ts';
 import type { ContentAnswer } from '../fuse/snapshots.ts';
 import { native, STAT, STAT_FIELDS, type ByteString } from '../native.ts';
 import type { ChangeOptions } from '../overlay/change.ts';
 import type { Compared } from '../overlay/comparison.ts';
+import { errnoName } from '../ostree/repo.ts';
 import type { SnapshotEntry } from '../overlay/snapshot.ts';
-import type { Control } from './control.ts';
+import { type Control, daemonGone } from './control.ts';
 
+const { errno } = constants;
 const ANSWER_MS = 60_000;
 /** To look at all that has changed. */
 const TAKE_MS = 600_000;
@@ -41,15 +44,16 @@ interface Taken {
 
 export class SnapshotReader implements AsyncDisposable {
   readonly #control: Control;
-  readonly #pid: number;
+  /** The daemon's directory of descriptors: never that of a later process of the same number. */
+  readonly #descriptors: number;
   readonly #taken: Taken;
   readonly #isLive: boolean;
   /** Our own descriptors of what entries name. */
   readonly #held: Map<number, number> = new Map();
 
-  private constructor(control: Control, pid: number, taken: Taken, isLive: boolean) {
+  private constructor(control: Control, descriptors: number, taken: Taken, isLive: boolean) {
     this.#control = control;
-    this.#pid = pid;
+    this.#descriptors = descriptors;
     this.#taken = taken;
     this.#isLive = isLive;
   }
@@ -59,8 +63,7 @@ export class SnapshotReader implements AsyncDisposable {
    * @param isLive  the upper cannot keep contents: they are those of the moment when they are read.
    */
   static async take(control: Control, pid: number, isLive: boolean): Promise<SnapshotReader> {
-    const taken = await control.call<Taken>('snapshot', {}, TAKE_MS);
-    return new SnapshotReader(control, pid, taken, isLive);
+    return SnapshotReader.#begin(control, pid, isLive, 'snapshot', {});
   }
 
   /** As `take`; what is read is `compared` then, instead of `entries`. */
@@ -70,8 +73,26 @@ export class SnapshotReader implements AsyncDisposable {
     isLive: boolean,
     options: Pick<ChangeOptions, 'paths' | 'renames'>,
   ): Promise<SnapshotReader> {
-    const taken = await control.call<Taken>('comparison', options, TAKE_MS);
-    return new SnapshotReader(control, pid, taken, isLive);
+    return SnapshotReader.#begin(control, pid, isLive, 'comparison', options);
+  }
+
+  static async #begin(
+    control: Control,
+    pid: number,
+    isLive: boolean,
+    call: string,
+    args: object,
+  ): Promise<SnapshotReader> {
+    const descriptors = native.open(`/proc/${pid}/fd`, O_PATH | O_DIRECTORY, 0);
+    try {
+      // Whoever answers after that was alive when its directory was opened.
+      const taken = await control.call<Taken>(call, args, TAKE_MS);
+      if (descriptors < 0) throw unreadable(descriptors);
+      return new SnapshotReader(control, descriptors, taken, isLive);
+    } catch (error) {
+      if (descriptors >= 0) native.close(descriptors);
+      throw error;
+    }
   }
 
   /** Changes that were compared, files or not. */
@@ -110,7 +131,7 @@ export class SnapshotReader implements AsyncDisposable {
     for (let from = 0; from < entries;) {
       const question = { snapshot, from };
       const part = await this.#control.call<T[]>('snapshot-entries', question, ANSWER_MS);
-      if (part.length === 0) return;
+      if (part.length === 0) throw new Error('the daemon has told less than it has promised');
       from += part.length;
       yield* part;
     }
@@ -130,7 +151,7 @@ export class SnapshotReader implements AsyncDisposable {
     { content: file = -1, held }: Pick<SnapshotEntry, 'content' | 'held'>,
     use: (data: ContentData) => Promise<T>,
   ): Promise<T> {
-    if (held !== undefined) return use(streamed(held, this.#openHeld(held)));
+    if (held !== undefined) return use(whole(held, this.#openHeld(held)));
     if (!this.#isLive) return use(this.#kept(file));
     for (let tries = 0; tries < TRIES; tries++) {
       const content = await this.#ask(file, 0, Number.MAX_SAFE_INTEGER);
@@ -155,7 +176,7 @@ export class SnapshotReader implements AsyncDisposable {
       const content = await this.#ask(file, 0, Number.MAX_SAFE_INTEGER, true);
       const opened = this.#openAll(content);
       try {
-        yield* streamed(content.segments, opened);
+        yield* whole(content.segments, opened);
       } finally {
         closeAll(opened);
       }
@@ -165,7 +186,7 @@ export class SnapshotReader implements AsyncDisposable {
       const content = await this.#ask(file, offset, RANGE);
       const opened = this.#openAll(content);
       try {
-        yield* streamed(content.segments, opened);
+        yield* whole(content.segments, opened);
       } finally {
         closeAll(opened);
       }
@@ -203,20 +224,29 @@ export class SnapshotReader implements AsyncDisposable {
   }
 
   #open(fd: number, flags: number): number {
-    const opened = native.open(`/proc/${this.#pid}/fd/${fd}`, flags, 0);
+    const opened = native.open(`/proc/self/fd/${this.#descriptors}/${fd}`, flags, 0);
     if (opened >= 0) return opened;
-    throw new SessionError(
-      `the files of the session cannot be read: errno ${-opened}`,
-      'run this as the user who started the session',
-    );
+    // It keeps open what it has told of, for as long as it is there.
+    if (opened === -errno.ENOENT || opened === -errno.ESRCH) {
+      throw daemonGone(this.#control.greeting.name);
+    }
+    throw unreadable(opened);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     const { snapshot } = this.#taken;
     closeAll(this.#held);
+    native.close(this.#descriptors);
     // A daemon that has gone holds nothing.
     await this.#control.call('snapshot-end', { snapshot }, ANSWER_MS).catch(() => {});
   }
+}
+
+function unreadable(result: number): SessionError {
+  return new SessionError(
+    `the files of the session cannot be read: ${errnoName(result)}`,
+    'run this as the user who started the session',
+  );
 }
 
 function closeAll(opened: Map<number, number>): void {
@@ -237,7 +267,12 @@ function* streamed(
       const chunk = Buffer.alloc(Math.min(CHUNK, length - done));
       if (fd !== undefined) {
         const got = native.pread(fd, chunk, offset + done);
-        if (got < 0) throw new SessionError(`a file of the session cannot be read: errno ${-got}`);
+        if (got < 0) {
+          throw new SessionError(
+            `a file of the session cannot be read: ${errnoName(got)}`,
+            'look at the kernel log and at the disk that the changes or the source are on',
+          );
+        }
         // Cut off meanwhile, which its change time tells.
         if (got === 0) return;
         yield chunk.subarray(0, got);
@@ -250,11 +285,26 @@ function* streamed(
   }
 }
 
+/** As `streamed`, of bytes that nobody should change. @throws SessionError somebody has. */
+function* whole(segments: readonly number[], opened: Map<number, number>): Generator<Uint8Array> {
+  let left = 0;
+  for (let at = 2; at < segments.length; at += 3) left += segments[at] ?? 0;
+  for (const chunk of streamed(segments, opened)) {
+    left -= chunk.length;
+    yield chunk;
+  }
+  if (left === 0) return;
+  throw new SessionError(
+    'a file of the source has become shorter than the session has seen it',
+    'put back what was changed in the source: it must stay as it is while a session is over it',
+  );
+}
+
 /** The change times of files, as one value. */
 function changeTime(opened: Map<number, number>): string {
   const stat = new Float64Array(STAT_FIELDS);
   return Array.from(opened.values(), (fd) => {
-    native.statx(fd, '', AT_EMPTY_PATH, stat);
+    check(native.statx(fd, '', AT_EMPTY_PATH, stat));
     return `${stat[STAT.CTIME_SEC]}.${stat[STAT.CTIME_NSEC]}.${stat[STAT.SIZE]}`;
   }).join(' ');
 }
@@ -264,7 +314,7 @@ async function settled(opened: Map<number, number>): Promise<string> {
   const stat = new Float64Array(STAT_FIELDS);
   let newest = 0;
   for (const fd of opened.values()) {
-    native.statx(fd, '', AT_EMPTY_PATH, stat);
+    check(native.statx(fd, '', AT_EMPTY_PATH, stat));
     const ms = (stat[STAT.CTIME_SEC] ?? 0) * 1000 + (stat[STAT.CTIME_NSEC] ?? 0) / 1e6;
     newest = Math.max(newest, ms);
   }
