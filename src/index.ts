@@ -33,10 +33,12 @@ export type {
   By,
   Change,
   ChangeOptions,
+  DiffOptions,
   Difference,
   LockOptions,
   SessionStatus,
   Undone,
+  WarningOptions,
 } from './session/session.ts';
 export type { OperationRate, SessionStatistics } from './session/statistics.ts';
 export type { Health } from './session/status.ts';

@@ -17,7 +17,7 @@ import type {
   ApplyOptions,
   ApplyResult,
   Change,
-  ChangeOptions,
+  DiffOptions,
   DeploymentStatus,
   ExportOptions,
   CommitOptions,
@@ -30,6 +30,7 @@ import type {
   SessionStatus,
   Undone,
   UnlockOptions,
+  WarningOptions,
 } from '../src/index.ts';
 
 const STATUS: SessionStatus = {
@@ -124,6 +125,8 @@ class Pretended implements AnySession {
   readonly name: string;
   readonly mountpoint: string;
   asked: unknown;
+  /** What it warns of. */
+  unwritten: string | undefined;
 
   constructor(status: SessionStatus, onLock: () => LockResult = () => LOCKED) {
     this.name = status.name;
@@ -140,8 +143,9 @@ class Pretended implements AnySession {
     return STATISTICS;
   }
 
-  async *diff(options: ChangeOptions = {}): AsyncIterableIterator<Change> {
+  async *diff({ onWarning, ...options }: DiffOptions = {}): AsyncIterableIterator<Change> {
     this.asked = options;
+    if (this.unwritten !== undefined) onWarning?.(this.unwritten);
     yield* this.changes;
   }
 
@@ -152,8 +156,9 @@ class Pretended implements AnySession {
     return this.changes.length;
   }
 
-  async undo(paths: string[]): Promise<Undone[]> {
+  async undo(paths: string[], { onWarning }: WarningOptions = {}): Promise<Undone[]> {
     this.asked = paths;
+    if (this.unwritten !== undefined) onWarning?.(this.unwritten);
     return paths.map((path) => ({ path, what: 'restored' }));
   }
 
@@ -308,6 +313,18 @@ test('diff prints kind, tab and path, and quotes odd names as git does', async (
   const { code, out } = await typed(['diff']);
   t.is(code, 0);
   t.deepEqual(out, ['A\t/bin/new', 'M\t/café', 'D\t"/\\377\\t\\""']);
+});
+
+test('diff and undo warn of what could not be written to the session, and go on', async (t) => {
+  const session = new Pretended(STATUS);
+  session.unwritten = 'it is full';
+  for (const line of [['diff'], ['diff', '--stat'], ['undo', 'x']]) {
+    const { code, err } = await typed(line, { sessions: [session] });
+    t.is(code, 0);
+    t.deepEqual(err, ['ostree-ts: warning: it is full']);
+  }
+  const { err } = await typed(['diff', '--json'], { sessions: [session] });
+  t.deepEqual(JSON.parse(err[0] ?? ''), { warning: 'it is full' });
 });
 
 test('diff --json is lossless', async (t) => {

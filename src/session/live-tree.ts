@@ -48,7 +48,7 @@ export class LiveTree implements Disposable {
   }
 
   /**
-   * Opens a session's root, and has the kernel write out what programs have stored into mapped pages.
+   * Opens a session's root.
    *
    * @throws SessionError the mount is not seen from here.
    */
@@ -60,7 +60,6 @@ export class LiveTree implements Disposable {
         'run this where the mount can be seen',
       );
     }
-    native.syncfs(fd);
     return new LiveTree(fd);
   }
 

@@ -23,6 +23,7 @@ import { readRecord, readState, type SessionRecord } from './record.ts';
 import { measure, type SessionStatistics } from './statistics.ts';
 import { ANSWER_MS, type Health, inspect, logTail } from './status.ts';
 import { discardFolder } from './upper.ts';
+import { writeOut } from './write-out.ts';
 
 /** A chunk of changes of a large session takes the daemon a while. */
 const DIFF_MS = 600_000;
@@ -78,6 +79,13 @@ export interface Undone {
   /** The source's file is there again; nothing is there, as in the source; it was the source's already. */
   what: 'restored' | 'removed' | 'unchanged';
 }
+
+export interface WarningOptions {
+  /** Told, in words, that something which programs have stored into mapped pages could not be written to the session. */
+  onWarning?: (message: string) => void;
+}
+
+export type DiffOptions = ChangeOptions & WarningOptions;
 
 export interface LockOptions {
   /** Give the base back at once, whoever still holds files. */
@@ -154,13 +162,14 @@ export class Session implements AsyncDisposable {
   /**
    * What changed, sorted by path. A removed directory is told alone, and so is what a renamed one still holds.
    *
-   * @throws SessionError the daemon is gone or does not answer.
+   * @throws SessionError the daemon is gone or does not answer; something that programs have stored could not be written
+   *   to the session, and there is no `onWarning` to be told.
    */
-  async *diff(options: ChangeOptions = {}): AsyncIterableIterator<Change> {
+  async *diff({ onWarning, ...options }: DiffOptions = {}): AsyncIterableIterator<Change> {
     await using awake = await this.#wake();
     void awake;
     using control = await Control.open(this.folder, ANSWER_MS);
-    this.#flush();
+    await this.#writeOut(control, onWarning);
     const wanted = options.paths ?? [];
     let listing: number | undefined;
     for (let from = 0; ;) {
@@ -193,7 +202,7 @@ export class Session implements AsyncDisposable {
     void awake;
     using control = await Control.open(this.folder, ANSWER_MS);
     const pid = readState(this.folder)?.daemon.pid ?? control.greeting.pid;
-    this.#flush();
+    await this.#writeOut(control);
     const isLive = this.#record?.upper !== 'memory';
     const { SnapshotReader } = await import('../extras.ts');
     await using reader = await SnapshotReader.compare(control, pid, isLive, { paths, renames });
@@ -205,11 +214,11 @@ export class Session implements AsyncDisposable {
    * Takes paths, as in `Change.path`, back to what the source has; all of them or none. What is open goes on as if it had
    * been removed. A directory comes back with everything in it.
    *
-   * @throws SessionError the source has something else in the way, or a path is in neither.
+   * @throws SessionError the source has something else in the way, or a path is in neither; as `diff`, without `onWarning`.
    */
-  async undo(paths: ByteString[]): Promise<Undone[]> {
+  async undo(paths: ByteString[], { onWarning }: WarningOptions = {}): Promise<Undone[]> {
     using control = await Control.open(this.folder, ANSWER_MS);
-    this.#flush();
+    await this.#writeOut(control, onWarning);
     return await control.call<Undone[]>('undo', { paths }, DIFF_MS);
   }
 
@@ -319,7 +328,8 @@ export class Session implements AsyncDisposable {
       throw new SessionError(`the record of session ${this.name} is damaged`);
     }
     // Its mount answers when the daemon does.
-    (await Control.open(this.folder, ANSWER_MS))[Symbol.dispose]();
+    using control = await Control.open(this.folder, ANSWER_MS);
+    await this.#writeOut(control);
     return LiveTree.open(record, readState(this.folder));
   }
 
@@ -340,23 +350,33 @@ export class Session implements AsyncDisposable {
     void awake;
     using control = await Control.open(this.folder, ANSWER_MS);
     const pid = readState(this.folder)?.daemon.pid ?? control.greeting.pid;
-    const take = () => {
-      this.#flush();
+    const take = async () => {
+      await this.#writeOut(control);
       return SnapshotReader.take(control, pid, record.upper !== 'memory');
     };
     return await commitSession(record, take, options);
   }
 
   /**
-   * Stores into mapped pages are in the kernel until it writes them out: has it do so. The daemon has just answered, so
-   * this does not wait for ever. A mount that cannot be reached is left alone; its pages are written when they are.
+   * Has what programs have stored into mapped pages written. The daemon has just answered, so this does not wait for ever. A
+   * mount that cannot be reached is left alone; its pages are written when they are.
+   *
+   * @param onWarning  told instead of throwing, by those who only list what is there.
+   * @throws SessionError something could not be written, and is not in the session.
    */
-  #flush(): void {
+  async #writeOut(control: Control, onWarning?: (message: string) => void): Promise<void> {
     if (this.#record === undefined) return;
     const root = openRoot(this.#record, readState(this.folder));
     if (root === undefined) return;
-    native.syncfs(root);
-    native.close(root);
+    let unwritten: SessionError | undefined;
+    try {
+      unwritten = await writeOut(root, control);
+    } finally {
+      native.close(root);
+    }
+    if (unwritten === undefined) return;
+    if (onWarning === undefined) throw unwritten;
+    onWarning(`${unwritten.message}: ${unwritten.remedy}`);
   }
 }
 

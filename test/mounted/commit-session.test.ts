@@ -1,9 +1,8 @@
 /**
  * Sessions kept as commits, as the real `ostree` sees them: of every writable mode of repository, from every upper, while
- * the session goes on; refusals; and what is left of a commit that fails or is killed.
+ * the session goes on; and refusals. Commits that fail or are killed: commit-faults.test.ts, commit-kills.test.ts.
  */
-import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import {
   appendFileSync,
   chmodSync,
@@ -40,7 +39,6 @@ import {
   type WritableMode,
 } from '../helpers/repositories.ts';
 
-const PROGRAM = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 const SCALE = Number(process.env['OSTREE_TS_TEST_SCALE'] ?? 1);
 const WRITABLE: WritableMode[] = ['bare', 'bare-user', 'bare-user-only', 'archive'];
 
@@ -309,144 +307,6 @@ test.serial('what a commit cannot hold is refused by name, or left out', async (
   t.deepEqual(readdirSync(join(repo, 'tmp')), ['cache']);
   t.true(before.length > 0);
   t.regex(ostree('fsck', `--repo=${repo}`).toString(), /no errors found/);
-});
-
-/** Runs `ostree-ts commit`. */
-function committing(session: string, options: string[] = [], prefix: string[] = []): ChildProcess {
-  const args = [
-    ...prefix,
-    process.execPath,
-    PROGRAM,
-    'commit',
-    session,
-    '--branch=work',
-    ...options,
-  ];
-  return spawn(args[0] ?? '', args.slice(1), { stdio: ['ignore', 'pipe', 'pipe'] });
-}
-
-test.serial(
-  'a commit that is killed leaves the ref old or new, and the repository whole',
-  async (t) => {
-    t.timeout(1_800_000);
-    const { path: repo } = commitTree(join(folder, 'killed'), 'bare-user', small);
-    await using session = await mounted({ lower: 'main', unchecked: true, options: { repo } });
-    const { name } = session.session;
-    mkdirSync(join(session.mountpoint, 'work'));
-    await session.session.commit({ branch: 'work' });
-    const ref = join(repo, 'refs/heads/work');
-    const rounds = SCALE >= 10 ? 300 : 10;
-    let isNew = 0;
-    let isStaged = 0;
-    // How long a commit takes that nobody kills: moments are chosen out of that, and a little more.
-    let usual = 0;
-    for (let round = 0; round < rounds; round++) {
-      for (let count = 0; count < 20; count++) {
-        writeFileSync(
-          join(session.mountpoint, `work/${count}`),
-          noise(100_000, `${round} ${count}`),
-        );
-      }
-      const before = readFileSync(ref, 'utf8');
-      const started = Date.now();
-      const child = committing(name);
-      const ended = once(child, 'exit');
-      // Each tenth is left alone, so that what the machine can do at the moment is known.
-      const isSpared = round % 10 === 0;
-      await Promise.race([ended, ...(isSpared ? [] : [sleep(Math.random() * usual * 1.05)])]);
-      child.kill('SIGKILL');
-      await ended;
-      if (isSpared) usual = Date.now() - started;
-      if (readdirSync(join(repo, 'tmp')).length > 1) isStaged++;
-      t.regex(ostree('fsck', `--repo=${repo}`).toString(), /no errors found/);
-      const after = readFileSync(ref, 'utf8');
-      if (after !== before) {
-        isNew++;
-        ostree('ls', `--repo=${repo}`, after.trim());
-      }
-    }
-    t.log(
-      `${rounds} rounds: ${isNew} ended with a new commit, ${isStaged} in the middle of one; it takes ${usual} ms`,
-    );
-    if (rounds >= 100) {
-      t.true(isNew > rounds / 10 && isNew < rounds, 'some were killed too early');
-      t.true(isStaged > 0, 'some were killed while they wrote');
-    }
-    const { commit } = await session.session.commit({ branch: 'work' });
-    t.is(readFileSync(ref, 'utf8'), `${commit}\n`);
-    t.deepEqual(readdirSync(join(repo, 'tmp')), ['cache']);
-  },
-);
-
-test.serial('Ctrl-C leaves the repository as it was', async (t) => {
-  const { path: repo } = commitTree(join(folder, 'stopped'), 'archive', small);
-  await using session = await mounted({ lower: 'main', unchecked: true, options: { repo } });
-  for (let count = 0; count < 60; count++) {
-    writeFileSync(join(session.mountpoint, `${count}`), noise(1_000_000, `${count}`));
-  }
-  const child = committing(session.session.name);
-  const words: Buffer[] = [];
-  child.stderr?.on('data', (chunk: Buffer) => words.push(chunk));
-  while (!readdirSync(join(repo, 'tmp')).some((name) => name.startsWith('staging'))) await sleep(5);
-  child.kill('SIGINT');
-  await once(child, 'close');
-  t.is(child.exitCode, 1);
-  t.regex(Buffer.concat(words).toString(), /as it was/);
-  t.deepEqual(readdirSync(join(repo, 'tmp')), ['cache']);
-  t.false(existsSync(join(repo, 'refs/heads/work')));
-  t.regex(ostree('fsck', `--repo=${repo}`).toString(), /no errors found/);
-});
-
-test.serial('a full or failing disk changes nothing but words', async (t) => {
-  t.timeout(600_000);
-  const { path } = commitTree(join(folder, 'full'), 'bare-user', small);
-  const disk = join(folder, 'disk');
-  mkdirSync(disk);
-  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=12m', 'tmpfs', disk]);
-  t.teardown(() => void execFileSync('umount', ['-l', disk]));
-  execFileSync('cp', ['-a', path, disk]);
-  const repo = join(disk, 'bare-user');
-  ostree('config', `--repo=${repo}`, 'set', 'core.min-free-space-percent', '0');
-  await using session = await mounted({ lower: 'main', unchecked: true, options: { repo } });
-  writeFileSync(join(session.mountpoint, 'large'), noise(16_000_000));
-  await t.throwsAsync(session.session.commit({ branch: 'work' }), { message: /no space left/ });
-  t.regex(ostree('fsck', `--repo=${repo}`).toString(), /no errors found/);
-  t.deepEqual(readdirSync(join(repo, 'tmp')), ['cache']);
-  truncateSync(join(session.mountpoint, 'large'), 100_000);
-  const { name } = session.session;
-  // Each system call that changes the repository fails once, at different times.
-  const times = SCALE >= 10 ? [1, 2, 3, 4, 5, 6, 8, 10] : [1, 4];
-  const met: string[] = [];
-  for (const call of [
-    'renameat2',
-    'fsync',
-    'syncfs',
-    'mkdirat',
-    'pwrite64',
-    'openat2',
-    'utimensat',
-    'fdatasync',
-  ]) {
-    for (const when of times) {
-      for (const error of SCALE >= 10 ? ['EIO', 'ENOSPC'] : ['EIO']) {
-        const inject = `inject=${call}:error=${error}:when=${when}`;
-        const trace = join(folder, 'trace');
-        const prefix = ['strace', '-f', '-qq', '-o', trace, '-e', `trace=${call}`, '-e', inject];
-        const child = committing(name, ['--parent=none'], prefix);
-        await once(child, 'exit');
-        t.true(child.exitCode === 0 || child.exitCode === 1, `${inject}: ${child.exitCode}`);
-        // A call that is not made as often as that fails nothing.
-        const isMet = readFileSync(trace, 'latin1').includes('(INJECTED)');
-        t.true(isMet || when > 1, `${inject}: it was not met`);
-        if (isMet) met.push(`${call} ${when} ${error}: ${child.exitCode}`);
-        t.regex(ostree('fsck', `--repo=${repo}`).toString(), /no errors found/, inject);
-        if (child.exitCode === 0) ostree('ls', `--repo=${repo}`, 'work');
-        t.is(readdirSync(join(repo, 'tmp')).length, 1, inject);
-      }
-    }
-  }
-  t.log(`failed, and the exit code: ${met.join(', ')}`);
-  t.is((await session.session.commit({ branch: 'work' })).branch, 'work');
 });
 
 test.serial('the command may itself lie in the session', async (t) => {

@@ -1,8 +1,9 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { SessionError } from '../../errors.ts';
-import type { Change, ChangeOptions, PatchOptions } from '../../index.ts';
+import type { Change, DiffOptions, PatchOptions } from '../../index.ts';
 import { mountPath } from '../bytes.ts';
 import type { AnySession, Context, Library } from '../context.ts';
+import { warn } from '../context.ts';
 import { printTotals } from '../diff-totals.ts';
 import type { Colour } from '../output.ts';
 import { changeBy, changeDetails, changeJson, displayName } from '../output.ts';
@@ -96,13 +97,14 @@ async function print(
 ): Promise<number> {
   const { by, json, metadata, patch, renames, stat } = options;
   if (patch) return await printPatch(context, session, { ...wanted, ...patchOptions(options) });
-  const asked: ChangeOptions = {
+  const asked: DiffOptions = {
     ...wanted,
     ...(renames === true && { renames }),
     ...((metadata || (json && !stat)) && { details: true }),
     ...(metadata && { times: true }),
     ...(by && { by }),
     ...(stat && { all: true }),
+    onWarning: (message) => warn(context, message, json),
   };
   const changes = session.diff(asked);
   if (stat) return await printTotals(context, changes, asked, json === true);

@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import type { Undone } from '../../index.ts';
 import { mountPath } from '../bytes.ts';
 import type { Context } from '../context.ts';
+import { warn } from '../context.ts';
 import { displayName, jsonPath } from '../output.ts';
 
 const WORDS: Record<Undone['what'], string> = {
@@ -38,7 +39,8 @@ Examples:
     )
     .action(async (paths: string[], { session: name, json }: Options) => {
       const session = await (await context.load()).findSession(name);
-      for (const { path, what } of await session.undo(paths.map(mountPath))) {
+      const onWarning = (message: string) => warn(context, message, json);
+      for (const { path, what } of await session.undo(paths.map(mountPath), { onWarning })) {
         context.out(
           json
             ? JSON.stringify({ ...jsonPath(path), what })
