@@ -58,6 +58,7 @@ export const QUICK: Scale = {
   writeBytes: 64 * 2 ** 20,
   programs: 100,
   packageFiles: 500,
+  commitShare: 0.1,
 };
 
 /** Only to see that all work is done. */

@@ -51,7 +51,7 @@ const SIZES = {
     scale: TINY,
     modes: 1,
     rounds: 1,
-    budgetMs: 5 * MINUTE,
+    budgetMs: 8 * MINUTE,
     most: { files: 1000, bytes: 2 ** 20 },
   },
 } satisfies Record<string, Size>;

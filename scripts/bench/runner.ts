@@ -78,7 +78,7 @@ export class Runner {
       this.#results.rounds++;
       for (const group of groups) {
         const expected = (this.#took.get(group.name) ?? 0) * MARGIN;
-        if (round > 0 && Date.now() + expected > this.#plan.deadline) {
+        if (Date.now() + expected > this.#plan.deadline) {
           this.#results.isCut = true;
           continue;
         }
