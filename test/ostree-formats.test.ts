@@ -18,7 +18,7 @@ import {
   sha256,
 } from '../src/ostree/objects.ts';
 import { contentHeader, fileXattrs } from '../src/ostree/object-bytes.ts';
-import { ObjectError } from '../src/ostree/repo.ts';
+import { ObjectError } from '../src/ostree/failures.ts';
 import { remove, scratch } from './helpers/repositories.ts';
 
 const folder = scratch();

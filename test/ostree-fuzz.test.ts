@@ -19,7 +19,7 @@ import {
   parseFileXattrs,
   type Xattr,
 } from '../src/ostree/objects.ts';
-import { ObjectError } from '../src/ostree/repo.ts';
+import { ObjectError } from '../src/ostree/failures.ts';
 import {
   commitTree,
   objectPath,

@@ -19,7 +19,8 @@ import { findFile, listTree } from '../src/ostree/listing.ts';
 import { parseFileXattrs, sha256 } from '../src/ostree/objects.ts';
 import { fileXattrs } from '../src/ostree/object-bytes.ts';
 import { resolveRevision } from '../src/ostree/refs.ts';
-import { ObjectError, Repository } from '../src/ostree/repo.ts';
+import { ObjectError } from '../src/ostree/failures.ts';
+import { Repository } from '../src/ostree/repo.ts';
 import {
   MODES,
   addCommit,

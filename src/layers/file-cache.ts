@@ -9,7 +9,8 @@ import type { Native } from '../native.ts';
 import { openData, type FileData } from '../ostree/content.ts';
 import { expectedOf, inflateWhole, verifyData } from '../ostree/data.ts';
 import type { Checksum } from '../ostree/objects.ts';
-import { ObjectError, type Repository } from '../ostree/repo.ts';
+import { ObjectError } from '../ostree/failures.ts';
+import { type Repository } from '../ostree/repo.ts';
 import { Inflater, type Job } from './inflater.ts';
 import { openLimits } from './open-files.ts';
 

@@ -9,7 +9,7 @@ import type { FreeSpace } from './free-space.ts';
 import { unwritable } from './lock.ts';
 import { HEADER_PREFIX, type Checksum, type ContentHeader, type Meta } from './objects.ts';
 import { contentHeader, encodeArchiveHeader, encodeMeta } from './object-bytes.ts';
-import type { Mode } from './repo.ts';
+import type { Mode } from './settings.ts';
 import { objectName, type Staging } from './staging.ts';
 
 const { errno } = constants;

@@ -22,7 +22,9 @@ import {
   type Meta,
   type Xattr,
 } from './objects.ts';
-import { ObjectError, errnoName, readExactly, type Repository } from './repo.ts';
+import { ObjectError, errnoName } from './failures.ts';
+import { readExactly } from './read-file.ts';
+import { type Repository } from './repo.ts';
 
 const { errno } = constants;
 const S_IFMT = 0o170000;

@@ -8,7 +8,8 @@ import { FormatError } from './gvariant.ts';
 import { ContentCheck, chunksOf, dataOf, inflateAtOnce, type Expected } from './inflate.ts';
 import { type Checksum } from './objects.ts';
 import { contentHeader } from './object-bytes.ts';
-import { ObjectError, type Repository } from './repo.ts';
+import { ObjectError } from './failures.ts';
+import { type Repository } from './repo.ts';
 
 const S_IFMT = 0o170000;
 const S_IFLNK = 0o120000;

@@ -3,7 +3,9 @@ import { constants } from 'node:os';
 import { SessionError } from '../errors.ts';
 import { native, type ByteString } from '../native.ts';
 import { unwritable } from './lock.ts';
-import { Repository, shown, type Mode } from './repo.ts';
+import { shown } from './failures.ts';
+import { Repository } from './repo.ts';
+import { type Mode } from './settings.ts';
 
 const { errno } = constants;
 const O_WRONLY = 1;

@@ -3,7 +3,8 @@ import { SessionError } from '../errors.ts';
 import type { ByteString } from '../native.ts';
 import { fileInfo, fileXattrs } from './content.ts';
 import type { Checksum, Commit, Xattr } from './objects.ts';
-import { shown, type Repository } from './repo.ts';
+import { shown } from './failures.ts';
+import { type Repository } from './repo.ts';
 
 const S_IFMT = 0o170000;
 const S_IFLNK = 0o120000;

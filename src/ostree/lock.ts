@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { SessionError } from '../errors.ts';
 import type { Native } from '../native.ts';
 import { booleanOf, type KeyFile } from './keyfile.ts';
-import { errnoName } from './repo.ts';
+import { errnoName } from './failures.ts';
 
 const { errno } = constants;
 const O_RDWR = 2;

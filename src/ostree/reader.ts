@@ -6,7 +6,8 @@ import { contents } from './data.ts';
 import { findFile, listTree, type ListOptions, type TreeEntry } from './listing.ts';
 import type { Checksum, Commit } from './objects.ts';
 import { resolveRevision } from './refs.ts';
-import { ObjectError, Repository } from './repo.ts';
+import { ObjectError } from './failures.ts';
+import { Repository } from './repo.ts';
 
 export type { ListOptions, TreeEntry } from './listing.ts';
 export type { Xattr } from './objects.ts';

@@ -8,13 +8,13 @@ import {
   isNone,
   NoFileError,
   ObjectError,
-  readAll,
   ReadError,
   shown,
   unreadable,
   unusable,
-  type Repository,
-} from './repo.ts';
+} from './failures.ts';
+import { readAll } from './read-file.ts';
+import { type Repository } from './repo.ts';
 
 const { errno } = constants;
 const O_RDONLY = 0;

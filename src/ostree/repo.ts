@@ -6,9 +6,9 @@
  */
 import { constants } from 'node:os';
 import { SessionError } from '../errors.ts';
-import { STAT, STAT_FIELDS, type ByteString, type Native } from '../native.ts';
+import type { ByteString, Native } from '../native.ts';
+import { LOOK, ObjectError, errnoName, isNone, shown, unreadable, unusable } from './failures.ts';
 import { FormatError } from './gvariant.ts';
-import { booleanOf, parseKeyFile, type KeyFile } from './keyfile.ts';
 import {
   parseCommit,
   parseDirMeta,
@@ -19,13 +19,11 @@ import {
   type DirTree,
   type Meta,
 } from './objects.ts';
-
-const MODES = ['bare', 'bare-user', 'bare-user-only', 'archive', 'bare-split-xattrs'] as const;
-export type Mode = (typeof MODES)[number];
+import { readAll } from './read-file.ts';
+import { type Mode, type Settings, settingsOf } from './settings.ts';
 
 /** What OSTree itself accepts from a network. */
 const MAX_METADATA = 128 * 1024 * 1024;
-const MAX_CONFIG = 1024 * 1024;
 /** A chain of parents longer than this is a loop. */
 const MAX_PARENTS = 16;
 
@@ -36,70 +34,6 @@ const O_DIRECTORY = 0o200000;
 const O_NOFOLLOW = 0o400000;
 const O_NOATIME = 0o1000000;
 const O_PATH = 0o10000000;
-const AT_EMPTY_PATH = 0x1000;
-
-/** An object cannot be used: it is not there, it cannot be read, or it is not what its name says. */
-export class ObjectError extends Error {
-  override readonly name: string = 'ObjectError';
-  /** As the file is called, `CHECKSUM.dirtree`. */
-  readonly object: string;
-  readonly problem: string;
-
-  constructor(object: string, problem: string) {
-    super(`${object}: ${problem}`);
-    this.object = object;
-    this.problem = problem;
-  }
-}
-
-/** What the kernel's -errno is called, as in 'ENOENT'. */
-export function errnoName(result: number): string {
-  return Object.entries(errno).find(([, value]) => value === -result)?.[0] ?? `errno ${-result}`;
-}
-
-/** A byte string as people read it. */
-export function shown(bytes: ByteString): string {
-  return Buffer.from(bytes, 'latin1').toString();
-}
-
-/** Whether an open says that there is nothing of this name, and not that it cannot be told. */
-export function isNone(result: number): boolean {
-  return result === -errno.ENOENT || result === -errno.ENOTDIR;
-}
-
-const LOOK = 'look at the kernel log and at the disk, and check it: ostree fsck';
-
-/** What is wrong is not the repository, as far as is known. */
-export function unreadable(label: string, path: ByteString, result: number): SessionError {
-  const isForbidden = result === -errno.EACCES || result === -errno.EPERM;
-  return new SessionError(
-    `${label} cannot be read: ${shown(path)}: ${errnoName(result)}`,
-    isForbidden ? 'run this as its owner' : LOOK,
-  );
-}
-
-/** What should be a file is a directory, or something else. */
-export class NoFileError extends FormatError {}
-
-/** A file is there, but the host fails to say what is in it. */
-export class ReadError extends FormatError {
-  /** -errno. */
-  readonly result: number;
-
-  constructor(result: number) {
-    super(errnoName(result));
-    this.result = result;
-  }
-}
-
-interface Settings {
-  mode: Mode;
-  disableXattrs: boolean;
-  /** The path of the parent repository. */
-  parent: ByteString | undefined;
-  /** What messages call the repository. */
-  label: string;
-}
 
 export class Repository {
   readonly native: Native;
@@ -307,14 +241,6 @@ export class Repository {
   }
 }
 
-/** An object cannot be used, as something to be told. */
-export function unusable(label: string, { message }: ObjectError): SessionError {
-  return new SessionError(
-    `an object of ${label} cannot be used: ${message}`,
-    'check the repository: ostree fsck',
-  );
-}
-
 /** Opens the next repository of a chain that began with `first` and is `depth` long. @throws SessionError. */
 function openParent(native: Native, path: ByteString, depth: number, first: ByteString): number {
   if (depth === MAX_PARENTS) {
@@ -327,94 +253,4 @@ function openParent(native: Native, path: ByteString, depth: number, first: Byte
     `cannot open ${which} ${shown(path)}: ${errnoName(fd)}`,
     isNone(fd) ? 'name one that is there, or make it: ostree init' : LOOK,
   );
-}
-
-/** All of a regular file. @throws FormatError when it is none, too large, or cannot be read. */
-export function readAll(native: Native, fd: number, limit: number): Buffer {
-  const stat = new Float64Array(STAT_FIELDS);
-  const result = native.statx(fd, '', AT_EMPTY_PATH, stat);
-  if (result < 0) throw new ReadError(result);
-  if (((stat[STAT.MODE] ?? 0) & 0o170000) !== 0o100000) throw new NoFileError('not a regular file');
-  const size = stat[STAT.SIZE] ?? 0;
-  if (size > limit) throw new FormatError(`larger than ${limit} bytes`);
-  return readExactly(native, fd, 0, size);
-}
-
-/**
- * `length` bytes from `offset` on.
- *
- * @param into  where to read them, when that is long enough.
- * @throws FormatError when there are fewer, or when they cannot be read.
- */
-export function readExactly(
-  native: Native,
-  fd: number,
-  offset: number,
-  length: number,
-  into?: Buffer,
-): Buffer {
-  const bytes = into?.subarray(0, length) ?? Buffer.allocUnsafeSlow(length);
-  for (let done = 0; done < length;) {
-    const result = native.pread(fd, bytes.subarray(done), offset + done);
-    if (result < 0) throw new ReadError(result);
-    if (result === 0) throw new FormatError('truncated');
-    done += result;
-  }
-  return bytes;
-}
-
-/** The `config` of a repository. @throws SessionError when there is none, or nothing that is one. */
-export function readConfig(native: Native, fd: number, label: string): KeyFile {
-  return configured(native, fd, label, (config) => config);
-}
-
-function settingsOf(native: Native, fd: number, label: string): Settings {
-  return configured(native, fd, label, (config) => ({ ...settingsIn(config), label }));
-}
-
-/** @throws SessionError unless `config` is one of a repository that can be read. */
-function configured<T>(native: Native, fd: number, label: string, use: (config: KeyFile) => T): T {
-  const file = native.openBeneath(fd, 'config', O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
-  if (isNone(file)) {
-    throw new SessionError(`${label} is not an OSTree repository: it has no config file`);
-  }
-  if (file < 0) throw unreadable(label, 'config', file);
-  try {
-    return use(parseKeyFile(readAll(native, file, MAX_CONFIG).toString()));
-  } catch (error) {
-    if (error instanceof ReadError) throw unreadable(label, 'config', error.result);
-    if (!(error instanceof FormatError)) throw error;
-    throw new SessionError(
-      `${label} is not a repository this can read: its config: ${error.message}`,
-    );
-  } finally {
-    native.close(file);
-  }
-}
-
-function settingsIn(config: KeyFile): Omit<Settings, 'label'> {
-  const core = config.get('core') ?? new Map<string, string>();
-  const version = core.get('repo_version');
-  if (version !== '1') {
-    throw new FormatError(
-      version === undefined ? 'repo_version is missing' : `repo_version is ${version}, not 1`,
-    );
-  }
-  if (booleanOf(core.get('archive') ?? 'false')) {
-    throw new FormatError('archive=true is a format that OSTree gave up long ago');
-  }
-  const written = core.get('mode') ?? 'bare';
-  const mode = MODES.find((each) => each === (written === 'archive-z2' ? 'archive' : written));
-  if (mode === undefined) {
-    throw new FormatError(`mode '${written}' is none of ${MODES.join(', ')}`);
-  }
-  const parent = core.get('parent');
-  if (parent !== undefined && !parent.startsWith('/')) {
-    throw new FormatError(`parent '${parent}' is not an absolute path`);
-  }
-  return {
-    mode,
-    disableXattrs: booleanOf(core.get('disable-xattrs') ?? 'false'),
-    parent: parent === undefined ? undefined : Buffer.from(parent).toString('latin1'),
-  };
 }

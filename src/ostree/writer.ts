@@ -21,7 +21,9 @@ import {
   type TreeFile,
 } from './object-bytes.ts';
 import { isRefName } from './refs.ts';
-import { errnoName, readConfig, Repository, shown } from './repo.ts';
+import { errnoName, shown } from './failures.ts';
+import { Repository } from './repo.ts';
+import { readConfig } from './settings.ts';
 import { objectName, Staging } from './staging.ts';
 
 const { errno } = constants;

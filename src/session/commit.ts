@@ -6,7 +6,8 @@ import { native, type ByteString } from '../native.ts';
 import { stringsVariant, stringVariant, type Variant } from '../ostree/gvariant.ts';
 import type { Checksum, Commit } from '../ostree/objects.ts';
 import { readBranch, resolveRevision } from '../ostree/refs.ts';
-import { ObjectError, Repository, unusable } from '../ostree/repo.ts';
+import { ObjectError, unusable } from '../ostree/failures.ts';
+import { Repository } from '../ostree/repo.ts';
 import { checkRef, RepositoryWriter } from '../ostree/writer.ts';
 import { bytes, type HostPath, shown } from './checks.ts';
 import {

@@ -9,7 +9,7 @@ import type { ContentAnswer } from '../fuse/snapshots.ts';
 import { native, STAT, STAT_FIELDS, type ByteString } from '../native.ts';
 import type { ChangeOptions } from '../overlay/change.ts';
 import type { Compared } from '../overlay/comparison.ts';
-import { errnoName } from '../ostree/repo.ts';
+import { errnoName } from '../ostree/failures.ts';
 import type { SnapshotEntry } from '../overlay/snapshot.ts';
 import { type Control, daemonGone } from './control.ts';
 

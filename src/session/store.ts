@@ -2,7 +2,8 @@
 import { SessionError, UsageError } from '../errors.ts';
 import { type ByteString, native } from '../native.ts';
 import { resolveRevision } from '../ostree/refs.ts';
-import { ObjectError, Repository } from '../ostree/repo.ts';
+import { ObjectError } from '../ostree/failures.ts';
+import { Repository } from '../ostree/repo.ts';
 import { bytes, type HostPath } from './checks.ts';
 import type { CommitSource } from './daemon.ts';
 import type { UnlockOptions } from './options.ts';

@@ -3,7 +3,7 @@ import { constants } from 'node:os';
 import { SessionError } from '../errors.ts';
 import type { Statistics } from '../fuse/control.ts';
 import { native, STAT_FIELDS } from '../native.ts';
-import { errnoName } from '../ostree/repo.ts';
+import { errnoName } from '../ostree/failures.ts';
 import type { Control } from './control.ts';
 
 const { errno } = constants;
