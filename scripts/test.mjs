@@ -28,12 +28,22 @@ const AT_ONCE = 2;
 const LONG_ONLY = SCALE < 2 ? ['import-system'] : [];
 /** What is run on each other upper as well, of the suites that ask for a session by `mounted`; the contract's do so themselves. */
 const UPPERS = { tmpfs: ['random', 'requests'], disk: ['random', 'requests'] };
-/** These drop the kernel's caches, which are everybody's: they run alone, at the end. */
-const ALONE = ['endurance', 'limits', 'programs', 'random', 'session-reach'];
-/** The others of those. */
+/** The others that do. */
 const ON_MOUNTED = ['commit', 'diff', 'export', 'history', 'limits', 'programs', 'undo'];
+/** These drop the kernel's caches, which are everybody's: they run at the end. */
+const LAST = ['programs', 'random', 'session-reach'];
+/** And these measure as well: they run alone, after all. */
+const ALONE = ['endurance', 'limits'];
 /** These take longest, and so begin first. */
-const LONG = ['programs', 'commit-session', 'limits', 'commit-system', 'random'];
+const LONG = [
+  'programs',
+  'commit-debian',
+  'commit-system',
+  'commit-faults',
+  'commit-session',
+  'bench',
+  'random',
+];
 
 let passed = 0;
 let failed = 0;
@@ -152,22 +162,29 @@ async function runMounted(env) {
     ),
   );
   const all = [...suites.map((suite) => ({ suite, upper: 'memory' })), ...others];
-  const queue = all.filter(({ suite }) => !ALONE.includes(suite)).values();
-  const lane = async () => {
-    for (const { suite, upper } of queue) {
+  const apart = async (/** @type {Iterable<typeof all[number]>} */ some) => {
+    for (const { suite, upper } of some) {
       await runApart(suite, upper, { ...env, OSTREE_TS_TEST_UPPER: upper });
     }
   };
+  const stages = [0, 1, 2].map((stage) => all.filter(({ suite }) => stageOf(suite) === stage));
   // A mountpoint for the sessions of each: a folder that is there anyway, or goes again.
   const isNew = mkdirSync(SESSIONS, { recursive: true, mode: 0o700 }) !== undefined;
-  await Promise.all(Array.from({ length: AT_ONCE }, lane));
-  for (const { suite, upper } of all.filter((each) => ALONE.includes(each.suite))) {
-    await runApart(suite, upper, { ...env, OSTREE_TS_TEST_UPPER: upper });
+  for (const [stage, some] of stages.entries()) {
+    const queue = some.values();
+    const lanes = stage < 2 ? AT_ONCE : 1;
+    await Promise.all(Array.from({ length: lanes }, () => apart(queue)));
   }
   if (isNew) rmdirSync(SESSIONS);
 }
 
 const SESSIONS = '/run/ostree-ts';
+
+/** @param {string} suite */
+function stageOf(suite) {
+  if (ALONE.includes(suite)) return 2;
+  return LAST.includes(suite) ? 1 : 0;
+}
 
 /** @param {string} suite @param {string} upper @param {NodeJS.ProcessEnv} env */
 async function runApart(suite, upper, env) {

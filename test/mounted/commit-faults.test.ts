@@ -63,15 +63,14 @@ test.serial('a commit to a disk that is full changes nothing', async (t) => {
 const OWN = new Set(['close', 'openat', 'read', 'statx']);
 
 /**
- * Of each kind of call on each kind of file the first, and of those that are made often two more: what goes over the staged
- * files does so three times. All of them in a long run.
+ * Of each kind of call the first, and of those that are made often two more: what goes over the staged files does so three
+ * times. All of them in a long run.
  */
 function chosen(calls: Call[]): Call[] {
   if (SCALE >= 10) return calls;
   const groups = new Map<string, Call[]>();
   for (const call of calls) {
-    const key = OWN.has(call.name) ? call.name : `${call.name} ${call.file}`;
-    groups.set(key, [...(groups.get(key) ?? []), call]);
+    groups.set(call.name, [...(groups.get(call.name) ?? []), call]);
   }
   return [...groups.values()].flatMap((group) => {
     const often = [group[Math.floor((2 * group.length) / 3) - 1], group.at(-1)];

@@ -1,7 +1,7 @@
 /**
  * A session that works for long holds no more at the end than at its beginning, and is no slower: several programs at once
  * make, change, rename, read and remove files, of their own and of the lower, while the kernel forgets what it knows.
- * 20 seconds by default; OSTREE_TS_TEST_SCALE multiplies them (180: an hour).
+ * 12 seconds by default; OSTREE_TS_TEST_SCALE multiplies them (300: an hour).
  */
 import test from 'ava';
 import { execFile } from 'node:child_process';
@@ -13,12 +13,12 @@ import { Hand } from '../helpers/hand.ts';
 import { mounted, type Mounted, residentBytes } from '../helpers/mounted.ts';
 import { file, link, type Tree } from '../helpers/trees.ts';
 
-const SECONDS = 20 * Number(process.env['OSTREE_TS_TEST_SCALE'] ?? 1);
+const SECONDS = 12 * Number(process.env['OSTREE_TS_TEST_SCALE'] ?? 1);
 /** The parts that are compared: the second, when all caches have been filled, and the last. */
 const PARTS = 5;
 const MIB = 2 ** 20;
 /** The caches are everybody's: whatever else runs is slower for it. */
-const FORGET_MS = 8_000;
+const FORGET_MS = 4_000;
 
 const LOWER: Tree = {
   big: file('0123456789abcdef'.repeat(65_536)),
