@@ -65,15 +65,16 @@ export interface Inspection {
 /** Looks; never throws and never asks the mount. */
 export async function inspect(folder: string): Promise<Inspection> {
   const record = readRecord(folder);
-  const state = await settled(folder);
+  const before = await settled(folder);
   // Where /run is no tmpfs a record may be of an earlier boot, and its processes others.
   const isCurrent = record === undefined || record.boot === bootId();
+  const wasDaemonAlive = isCurrent && before !== undefined && isAlive(before.daemon);
+  const answer = wasDaemonAlive && before.phase !== 'starting' ? await ask(folder) : undefined;
+  // One that gives no answer may have died meanwhile, and the keeper says how.
+  const isDaemonAlive = wasDaemonAlive && (answer !== undefined || isAlive(before.daemon));
+  const state = wasDaemonAlive && !isDaemonAlive ? await settled(folder) : before;
   const isKeeperAlive = isCurrent && state !== undefined && isAlive(state.keeper);
-  const wasDaemonAlive = isCurrent && state !== undefined && isAlive(state.daemon);
   const where = findMounts(basename(folder), state, isKeeperAlive, record?.seclusion);
-  const answer = wasDaemonAlive && state.phase !== 'starting' ? await ask(folder) : undefined;
-  // One that gives no answer may have died meanwhile.
-  const isDaemonAlive = wasDaemonAlive && (answer !== undefined || isAlive(state.daemon));
   const seen = { record, state, isKeeperAlive, isDaemonAlive, ...where };
   const problems: string[] = [];
   if (record === undefined) problems.push('its record is missing or damaged');

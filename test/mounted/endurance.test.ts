@@ -17,6 +17,8 @@ const SECONDS = 12 * Number(process.env['OSTREE_TS_TEST_SCALE'] ?? 1);
 /** The parts that are compared: the second, when all caches have been filled, and the last. */
 const PARTS = 5;
 const MIB = 2 ** 20;
+/** Directories and files that are kept open end here; until then each that is met is one more. */
+const OPENED_MAX = 4096 + 2048 + 64;
 /** The caches are everybody's: whatever else runs is slower for it. */
 const FORGET_MS = 4_000;
 
@@ -130,7 +132,10 @@ test.serial('a session that works for long holds no more and is no slower', asyn
   const late = later.at(-1);
   if (early === undefined || late === undefined) throw new Error('too few parts');
   t.true(late.bytes < 1.15 * early.bytes + 24 * MIB, `${told(early)}, then ${told(late)}`);
-  t.true(late.files <= early.files + 16, `${told(early)}, then ${told(late)}`);
+  t.true(
+    late.files <= Math.max(early.files + 16, OPENED_MAX),
+    `${told(early)}, then ${told(late)}`,
+  );
   t.true(late.used <= 1.1 * early.used + 2 * MIB, `${told(early)}, then ${told(late)}`);
   const [before, after] = [early, late].map(({ latencies }) => percentile(latencies, 0.5));
   t.true(after! < 2 * before!, `median of ${before} ms, then of ${after} ms`);
