@@ -38,7 +38,7 @@ test.serial(
     mkdirSync(join(session.mountpoint, 'work'));
     await session.session.commit({ branch: 'work' });
     const ref = join(repo, 'refs/heads/work');
-    const rounds = SCALE >= 10 ? 300 : 6;
+    const rounds = SCALE >= 10 ? 300 : 4;
     let isNew = 0;
     let isStaged = 0;
     // How long a commit takes that nobody kills: moments are chosen out of that, and a little more.
@@ -144,7 +144,7 @@ for (const upper of ['memory', 'tmpfs'] as const) {
       t.teardown(() => session.lock({ lazy: true }).catch(() => undefined));
       mkdirSync(join(mountpoint, 'work'));
       await session.commit({ branch: 'work' });
-      const rounds = SCALE >= 10 ? 100 : 3;
+      const rounds = SCALE >= 10 ? 100 : 2;
       let usual = 0;
       let whole = 0;
       for (let round = 0; round < rounds; round++) {
