@@ -35,7 +35,7 @@ test.serial(
     const { path: repo } = commitTree(join(folder, 'killed'), 'bare-user', small);
     await using session = await mounted({ lower: 'main', unchecked: true, options: { repo } });
     const { name } = session.session;
-    mkdirSync(join(session.mountpoint, 'work'));
+    mkdirSync(join(session.mountpoint, 'made'));
     await session.session.commit({ branch: 'work' });
     const ref = join(repo, 'refs/heads/work');
     const rounds = SCALE >= 10 ? 300 : 4;
@@ -46,7 +46,7 @@ test.serial(
     for (let round = 0; round < rounds; round++) {
       for (let count = 0; count < 20; count++) {
         writeFileSync(
-          join(session.mountpoint, `work/${count}`),
+          join(session.mountpoint, `made/${count}`),
           noise(100_000, `${round} ${count}`),
         );
       }
@@ -142,23 +142,23 @@ for (const upper of ['memory', 'tmpfs'] as const) {
       const options = { source: ['main'], repo, mountpoint, upper, name };
       let session = await unlock(options);
       t.teardown(() => session.lock({ lazy: true }).catch(() => undefined));
-      mkdirSync(join(mountpoint, 'work'));
+      mkdirSync(join(mountpoint, 'made'));
       await session.commit({ branch: 'work' });
       const rounds = SCALE >= 10 ? 100 : 2;
       let usual = 0;
       let whole = 0;
       for (let round = 0; round < rounds; round++) {
         const work = workOf(round);
-        mkdirSync(join(mountpoint, 'work'), { recursive: true });
+        mkdirSync(join(mountpoint, 'made'), { recursive: true });
         for (const [index, bytes] of work.entries()) {
-          writeFileSync(join(mountpoint, `work/${index}`), bytes);
+          writeFileSync(join(mountpoint, `made/${index}`), bytes);
         }
         // What the machine can do at the moment: moments are chosen out of that, and a little more.
         if (round % 10 === 0) {
           const started = Date.now();
           await committing(name, ['--allow-empty']).ended;
           usual = Date.now() - started;
-          writeFileSync(join(mountpoint, 'work/more'), noise(1000, `${round}`));
+          writeFileSync(join(mountpoint, 'made/more'), noise(1000, `${round}`));
         }
         if (await killing(t, session, repo, Math.random() * usual * 1.05)) whole++;
         if (upper === 'memory') {
@@ -169,7 +169,7 @@ for (const upper of ['memory', 'tmpfs'] as const) {
         session = await unlock({ source: [], name });
         const { commit } = await session.commit({ branch: 'work', allowEmpty: true });
         for (const [index, bytes] of work.entries()) {
-          const kept = ostree('cat', `--repo=${repo}`, commit ?? '', `/work/${index}`);
+          const kept = ostree('cat', `--repo=${repo}`, commit ?? '', `/made/${index}`);
           t.true(kept.equals(bytes), `round ${round}: ${index}`);
         }
       }

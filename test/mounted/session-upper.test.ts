@@ -252,7 +252,7 @@ test(
     const tree = tools.plant(`${work}/tree`, { 'd/a': 'a' });
     const mountpoint = tools.plant(`${work}/mnt`, { 'in/a': '' });
     const foreign = tools.plant(`${work}/foreign`, { mine: 'x' });
-    const damaged = tools.plant(`${work}/damaged`, { 'upper/d/x': '', 'work/work/x': '' });
+    const damaged = tools.plant(`${work}/damaged`, { 'upper/d/x': '', 'work/left/x': '' });
     tools.run('setfattr', [
       '-n',
       'trusted.overlay.redirect',

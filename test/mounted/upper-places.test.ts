@@ -90,7 +90,7 @@ test(
       const upper = tools.plant(`${work}/upper-${at}`, {
         'upper/d/x': 'x',
         'upper/d/e/y': 'y',
-        'work/work/x': '',
+        'work/left/x': '',
       });
       tools.run('setfattr', ['-n', `trusted.overlay.${mark}`, '-v', value, `${upper}/upper/${of}`]);
       const error = await tools.rejection(library.unlock({ source: [tree], mountpoint, upper }));
