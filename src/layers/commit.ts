@@ -11,7 +11,7 @@ import type { ByteString, Native } from '../native.ts';
 import { checksumOf, digestOf } from '../ostree/objects.ts';
 import type { Checksum, Digest, Xattr } from '../ostree/objects.ts';
 import { Repository } from '../ostree/repo.ts';
-import { hashName } from './directory.ts';
+import { hashName } from './inode-numbers.ts';
 import { idOfImage, type IdMaps } from './ids.ts';
 import { Attr, S_IFCHR, S_IFDIR, S_IFMT, S_IFREG } from './layer.ts';
 import type { Entries, LowerLayer, Name, Place, Segments } from './layer.ts';

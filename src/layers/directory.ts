@@ -9,9 +9,11 @@ import { check, FsError } from '../errors.ts';
 import { STAT, STAT_FIELDS } from '../native.ts';
 import type { ByteString, Native } from '../native.ts';
 import { idOnHost, type IdMaps } from './ids.ts';
+import { DEVICES_MAX, hashName, inoOf } from './inode-numbers.ts';
 import { Attr, S_IFMT, S_IFREG } from './layer.ts';
 import type { Entries, LowerLayer, Name, Place, Segments } from './layer.ts';
 import { OpenFiles, openLimits } from './open-files.ts';
+import { escapeXattr, OVERLAY_PREFIXES, unescapeXattrs } from './overlay-xattrs.ts';
 
 const O_PATH = 0o10000000;
 const O_NOATIME = 0o1000000;
@@ -24,10 +26,6 @@ const ENOENT = 2;
 
 /** Names are stat'ed this many at a time. */
 const BATCH = 64;
-
-/** Inode numbers below 2^48 are shown as they are on the first device; others carry a device's index above. */
-const INO_SPAN = 2 ** 48;
-const DEVICES_MAX = 15;
 
 /** Index of each device that a lower of this process lies on: two layers of one device share their numbers. */
 const devices = new Map<number, number>();
@@ -62,8 +60,6 @@ export interface DirectoryLayerOptions {
   onProblem?: (message: string) => void;
 }
 
-/** What overlayfs keeps its bookkeeping under, privileged and not; doubled, a nested overlay's own. */
-const OVERLAY_PREFIXES = ['trusted.overlay.', 'user.overlay.'];
 const YES = 'y'.charCodeAt(0);
 
 /** Problems that are remembered. */
@@ -355,41 +351,4 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
     }
     return hashName(parent.pathHash, name);
   }
-}
-
-/** `trusted.overlay.X` as a program knows it is kept as `trusted.overlay.overlay.X`. */
-function escapeXattr(name: ByteString): ByteString {
-  const prefix = OVERLAY_PREFIXES.find((candidate) => name.startsWith(candidate));
-  return prefix === undefined ? name : `${prefix}overlay.${name.slice(prefix.length)}`;
-}
-
-function unescapeXattrs(names: readonly ByteString[]): ByteString[] {
-  return names.flatMap((name) => {
-    const prefix = OVERLAY_PREFIXES.find((candidate) => name.startsWith(candidate));
-    if (prefix === undefined) return [name];
-    const inner = `${prefix}overlay.`;
-    return name.startsWith(inner) ? [prefix + name.slice(inner.length)] : [];
-  });
-}
-
-/** Folds a 64-bit inode number that is too large into the span; up to 2^48 it is exact. */
-function inoOf(low: number, high: number, device: number): number {
-  const folded = high > 0xffff ? ((high >>> 16) ^ (high & 0xffff)) & 0xffff : high;
-  return device * INO_SPAN + folded * 2 ** 32 + low;
-}
-
-/**
- * A 48-bit hash of a name in a directory, in the span after every device's. Two files of a large tree may meet: they
- * then show one inode number, and nothing worse, since nothing finds a file of st_nlink 1 by its number.
- */
-export function hashName(parent: number, name: Name): number {
-  let a = 0x811c9dc5 ^ (parent >>> 0);
-  let b = 0x01000193 ^ Math.floor(parent / 2 ** 32);
-  for (let i = 0; i < name.length; i++) {
-    const char = name.charCodeAt(i);
-    a = Math.imul(a ^ char, 0x01000193);
-    b = Math.imul(b ^ (char + i), 0x85ebca6b);
-  }
-  b ^= b >>> 15;
-  return DEVICES_MAX * INO_SPAN + ((b >>> 0) & 0xffff) * 2 ** 32 + ((a ^ (b >>> 3)) >>> 0);
 }
