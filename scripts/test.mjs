@@ -11,7 +11,7 @@
  * OSTREE_TS_TEST_SCALE multiplies the number of random operations, cycles and repetitions (`npm run test:long`).
  */
 import { spawn } from 'node:child_process';
-import { mkdirSync, readdirSync, rmdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -175,7 +175,8 @@ async function runMounted(env) {
     const lanes = stage < 2 ? AT_ONCE : 1;
     await Promise.all(Array.from({ length: lanes }, () => apart(queue)));
   }
-  if (isNew) rmdirSync(SESSIONS);
+  // Not there: a session that ended meanwhile was the last.
+  if (isNew && existsSync(SESSIONS)) rmdirSync(SESSIONS);
 }
 
 const SESSIONS = '/run/ostree-ts';

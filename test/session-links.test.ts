@@ -49,6 +49,14 @@ test("files that look like a repository's objects need a decision", (t) => {
   t.throws(() => linksOf([plain, path]), { instanceOf: SessionError, message: /objects/ });
 });
 
+test('a checkout inside a tree of other files is found', (t) => {
+  const path = folder(t);
+  for (let i = 0; i < 100; i++) writeFileSync(join(path, `plain-${i}`), 'plain');
+  mkdirSync(join(path, 'checkout'));
+  linked(join(path, 'checkout'), 0);
+  t.throws(() => linksOf([path]), { instanceOf: SessionError, message: /objects/ });
+});
+
 test('a file with one link and no time is a file', (t) => {
   const path = folder(t);
   writeFileSync(join(path, 'a'), 'a');

@@ -235,12 +235,12 @@ export class Rehearsal implements Disposable {
     this.#native = native;
     this.#folder = native.open(fileURLToPath(SOURCES), O_PATH, 0);
     this.#memory = native.memfd('rehearsal');
-    setFlagsFromString(`--interrupt-budget=${BUDGET_REHEARSING}`);
   }
 
   /** Serves a few requests. @returns whether there are more. */
   proceed(): boolean {
     if (this.#isOver) return false;
+    if (this.#begun === 0) setFlagsFromString(`--interrupt-budget=${BUDGET_REHEARSING}`);
     this.#stage ??= this.#begin();
     const { channel, server, overlay } = this.#stage;
     if (channel.extend(SLICE)) {

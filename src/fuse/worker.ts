@@ -229,8 +229,6 @@ class Worker {
     const statistics = new BigUint64Array(channel.statistics);
     this.#subject.refused = () => Number(statistics[STATISTICS.REFUSED] ?? 0n);
     this.#subject.operations = () => operationStatistics(statistics);
-    // For the first idle moment.
-    this.#native.wake(wakeFd);
     const end = server.run();
     this.#rehearsal[Symbol.dispose]();
     if (end !== -ENODEV) this.#log(`the device failed: errno ${-end}`);

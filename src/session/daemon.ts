@@ -60,7 +60,7 @@ export interface DaemonOptions {
   /** How files are shown otherwise than they are kept. */
   presentation?: Presentation;
   readonly: boolean;
-  /** It says ready only when it is warm, or gets warm later, for a command that waits for it. */
+  /** It says ready only when it is warm, or gets warm a little later, for a command that waits for it. */
   rehearses: 'before' | 'idle';
   /** Changes of which it is remembered who made them; the default when left out. */
   historyEntries?: number;
@@ -79,6 +79,9 @@ const PACKETS = 4;
 const ARENA = 5;
 const FOLDER = 6;
 const FIRST_LOWER = 7;
+
+/** For what is waited for, before a rehearsal takes one processor and the compiler another: a short command is over by then. */
+const REHEARSAL_MS = 300;
 
 /** How long a question to the worker may take before its asker is told so. */
 const WORKER_MS = 30_000;
@@ -215,6 +218,8 @@ class Daemon {
       native.close(PACKETS);
       // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
       this.#worker.postMessage({ type: 'serve', device: message.fd });
+      // Idle moments begin with a wake-up.
+      setTimeout(() => native.wake(this.#wakeFd), REHEARSAL_MS);
     } else if (line === 'mount') {
       // oxlint-disable-next-line unicorn/require-post-message-target-origin -- no window
       this.#worker.postMessage({ type: 'mount' });

@@ -14,8 +14,9 @@ const DEPLOYMENT = /^(.*\/ostree\/deploy\/[^/]+\/deploy\/[0-9a-f]{64}\.\d+)(?:\/
 /** Where the booted deployment is seen. */
 const USR = /^\/usr(?:\/|$)/;
 
-/** Entries looked at; a checkout has its links everywhere. */
+/** Entries looked at, and files that may be none of a repository's; a checkout has its links everywhere. */
 const LOOKED_AT_MAX = 2000;
+const OTHERS_MAX = 200;
 
 /**
  * How the hard links of these directories are to be taken: `separate` inside a deployment, `shared` elsewhere.
@@ -46,13 +47,17 @@ function isBooted(): boolean {
 function holdsObjects(source: ByteString): boolean {
   const folders = [source];
   let left = LOOKED_AT_MAX;
+  let others = OTHERS_MAX;
   for (let folder = folders.shift(); folder !== undefined; folder = folders.shift()) {
     for (const name of namesIn(folder)) {
-      if (left-- <= 0) return false;
+      if (left-- <= 0 || others <= 0) return false;
       const path = `${folder}/${name}`;
       const stat = statOf(path);
-      if (stat?.isFile() === true && stat.nlink > 1 && stat.mtimeMs === 0) return true;
       if (stat?.isDirectory() === true) folders.push(path);
+      if (stat?.isFile() !== true) continue;
+      if (stat.nlink > 1 && stat.mtimeMs === 0) return true;
+      // Checkouts make no links of empty files.
+      if (stat.size > 0) others--;
     }
   }
   return false;
