@@ -2,6 +2,7 @@
 import { AufsLayer } from '../layers/aufs-layer.ts';
 import { CommitLayer } from '../layers/commit.ts';
 import { DirectoryLayer, type DirectoryNode } from '../layers/directory.ts';
+import { LateStores } from '../layers/late-stores.ts';
 import type { LowerLayer } from '../layers/layer.ts';
 import { MemoryUpper } from '../layers/memory.ts';
 import type { MemoryNode } from '../layers/memory.ts';
@@ -18,6 +19,8 @@ export interface Assembled {
   overlay: Overlay<MemoryNode> | Overlay<HostNode>;
   /** What is to be served: the overlay, or what shows it otherwise. */
   filesystem: Filesystem;
+  /** What the upper stores when a request has been answered. */
+  late: LateStores;
   /** What is broken in the lowers, one line each. */
   problems: () => string[];
   /** What a lower is called, for people. */
@@ -37,20 +40,22 @@ export function assemble(
   const lowers = data.lowers.map((lower, index) =>
     open(native, data, { lower, above: index < bottom, opened, onProblem: log }),
   );
-  const { presentation } = data;
+  const { presentation, upper, arenaFd, limitBytes } = data;
+  const late = new LateStores(native);
   const overlay =
-    data.upper === undefined
-      ? new Overlay(lowers, new MemoryUpper(native, data.arenaFd, data.limitBytes), presentation)
+    upper === undefined
+      ? new Overlay(lowers, new MemoryUpper(native, arenaFd, limitBytes, late), presentation)
       : new Overlay(
           lowers,
-          new DirectoryUpper(native, data.upper.fd, {
-            ...data.upper,
+          new DirectoryUpper(native, upper.fd, {
+            ...upper,
             isShared: data.io === 'passthrough',
           }),
           presentation,
         );
   return {
     overlay,
+    late,
     filesystem: presentation === undefined ? overlay : present(overlay, presentation),
     problems: () => lowers.flatMap((lower) => lower.problems?.() ?? []),
     nameOf: (lower) => {

@@ -89,6 +89,8 @@ export class Exchange {
     namelen: NAME_MAX,
   };
   readonly listing: Listing;
+  /** Nodes that lack bytes which programs have written, until an fsync has told one of them. */
+  readonly incomplete: Set<number> = new Set();
   connection: Connection = UNCONNECTED;
   /** Where the kernel reads and writes files by itself. */
   readonly passthrough: Passthrough | undefined;

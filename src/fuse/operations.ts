@@ -251,7 +251,8 @@ function statfs(fs: Filesystem, { stat, reply }: Exchange): number {
 }
 
 /** struct fuse_fsync_in: fh@0 fsync_flags@8. */
-function fsync(fs: Filesystem, { ino, request }: Exchange): number {
+function fsync(fs: Filesystem, { ino, request, incomplete }: Exchange): number {
+  if (incomplete.delete(ino)) return -abi.EIO;
   fs.fsync(ino, (request.u32(8) & abi.FUSE_FSYNC_FDATASYNC) !== 0);
   return 0;
 }

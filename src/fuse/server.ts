@@ -3,6 +3,7 @@
  * notifications. A request is answered by the native call that fetches the next, so each costs one.
  */
 import { errnoOf, NotYet } from '../errors.ts';
+import type { LateStores } from '../layers/late-stores.ts';
 import type { Channel } from '../native.ts';
 import type { Filesystem } from '../overlay/filesystem.ts';
 import * as abi from './abi.ts';
@@ -25,6 +26,8 @@ export interface ServerOptions {
   filesystem: Filesystem;
   /** One line for the session's log. */
   log: (message: string) => void;
+  /** What the filesystem leaves to be stored when a request has been answered. */
+  late?: LateStores | undefined;
   /** The kernel is to read and write files by itself. */
   passthrough?: Passthrough | undefined;
   /** Called between requests, after a wake-up. */
@@ -69,6 +72,7 @@ export class Server {
       options.channel.reply,
       options.passthrough,
     );
+    options.late?.open(options.channel.request);
   }
 
   /** What INIT agreed on; minor 0 before it. */
@@ -113,6 +117,8 @@ export class Server {
         continue;
       }
       let result = this.#serve(length);
+      // A refusal is no reason to lose what was written before it was met.
+      if (result < 0) this.#storeLate();
       if (result === -abi.ENOSPC && this.#reclaim(length)) result = this.#serve(length);
       // One BATCH_FORGET may be all that is heard of tens of thousands of files.
       const isMany = this.#exchange.request.opcode === abi.FUSE_BATCH_FORGET;
@@ -133,7 +139,25 @@ export class Server {
     if (result === SEGMENTS) {
       return channel.replySegmentsAndReceive(segments.values, segments.count);
     }
-    return channel.replyAndReceive(reply.finish(result));
+    const size = reply.finish(result);
+    if (this.#options.late?.isPending !== true) return channel.replyAndReceive(size);
+    channel.send(size);
+    this.#storeLate();
+    return channel.receive();
+  }
+
+  /** Before another request takes the memory that this one's bytes are in. */
+  #storeLate(): void {
+    const { late, log } = this.#options;
+    if (late?.isPending !== true) return;
+    const error = late.run();
+    if (error >= 0) return;
+    const { ino, incomplete } = this.#exchange;
+    incomplete.add(ino);
+    this.#taint ??= `bytes that were written to node ${ino} are lost: errno ${-error}`;
+    log(
+      `bytes that were written to node ${ino} could not be stored, and read as zeros: errno ${-error}`,
+    );
   }
 
   /** Puts a request off until what it needs is ready; it is then served as if it had just come. */
@@ -158,6 +182,7 @@ export class Server {
     const { segments, reply, request } = this.#exchange;
     if (result === SEGMENTS) this.#channel.sendSegments(segments.values, segments.count);
     else if (result !== NO_REPLY) this.#channel.send(reply.finish(result));
+    this.#storeLate();
     const next = this.#held.shift() ?? new Uint8Array();
     request.bytes.set(next);
     return next.length;

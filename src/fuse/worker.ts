@@ -128,6 +128,7 @@ class Worker {
   readonly #data: WorkerData;
   readonly #native: Native;
   readonly #overlay: Assembled['overlay'];
+  readonly #late: Assembled['late'];
   readonly #filesystem: Filesystem;
   readonly #nameOf: Assembled['nameOf'];
   readonly #subject: Subject;
@@ -144,10 +145,11 @@ class Worker {
     this.#port = port;
     this.#data = data;
     this.#native = addon;
-    const { overlay, filesystem, problems, nameOf } = assemble(addon, data, (message) =>
+    const { overlay, late, filesystem, problems, nameOf } = assemble(addon, data, (message) =>
       this.#log(message),
     );
     this.#overlay = overlay;
+    this.#late = late;
     this.#nameOf = nameOf;
     this.#filesystem = filesystem;
     if (data.historyEntries > 0) {
@@ -208,6 +210,7 @@ class Worker {
       channel,
       passthrough,
       filesystem: this.#filesystem,
+      late: this.#late,
       log: (message) => this.#log(message),
       history: this.#history,
       onWake: () => this.#drain(),

@@ -8,6 +8,7 @@ import { check, FsError } from '../errors.ts';
 import type { Native } from '../native.ts';
 import { Arena, BLOCK_BYTES } from './arena.ts';
 import { ABSENT, BlockMap, HOLE } from './block-map.ts';
+import type { LateStores } from './late-stores.ts';
 import { Segments } from './layer.ts';
 import type { LowerRef } from './upper.ts';
 
@@ -29,6 +30,7 @@ export class FileContents {
   /** Bytes of the origin that can still be seen: the smallest size the file has had. */
   #originEnd: number;
   #map: BlockMap = new BlockMap();
+  readonly #late: LateStores | undefined;
 
   constructor(
     native: Native,
@@ -37,6 +39,7 @@ export class FileContents {
     copied: { bytes: number },
     origin: LowerRef | undefined,
     size: number,
+    late?: LateStores,
   ) {
     this.#native = native;
     this.#arena = arena;
@@ -44,6 +47,7 @@ export class FileContents {
     this.#copied = copied;
     this.#origin = origin;
     this.#originEnd = origin === undefined ? 0 : size;
+    this.#late = late;
   }
 
   /**
@@ -387,8 +391,9 @@ export class FileContents {
   }
 
   #store(block: number, within: number, data: Uint8Array, from: number, length: number): void {
-    check(
-      this.#native.pwriteRange(this.#arena.fd, data, from, length, Arena.offsetOf(block) + within),
-    );
+    const { fd } = this.#arena;
+    const offset = Arena.offsetOf(block) + within;
+    if (this.#late?.add(fd, data, from, length, offset) === true) return;
+    check(this.#native.pwriteRange(fd, data, from, length, offset));
   }
 }

@@ -9,6 +9,7 @@ import { check, FsError } from '../errors.ts';
 import type { ByteString, Native } from '../native.ts';
 import { Arena, BLOCK_BYTES } from './arena.ts';
 import { segmentsDiffer } from './bytes.ts';
+import type { LateStores } from './late-stores.ts';
 import { S_IFDIR, S_IFLNK, S_IFMT } from './layer.ts';
 import type { Attr, Name, Segments } from './layer.ts';
 import { FileContents } from './memory-file.ts';
@@ -61,6 +62,7 @@ export class MemoryUpper implements UpperLayer<MemoryNode> {
   readonly movesLowers: boolean = true;
   readonly nodeBytes: number = NODE_BYTES;
   readonly #native: Native;
+  readonly #late: LateStores | undefined;
   readonly #arena: Arena;
   readonly #limit: number;
   #used = 0;
@@ -71,8 +73,10 @@ export class MemoryUpper implements UpperLayer<MemoryNode> {
   readonly #now: Float64Array = new Float64Array(2);
 
   /** @param arenaFd  an empty memfd that nobody else uses. */
-  constructor(native: Native, arenaFd: number, limitBytes: number) {
+  /** @param late  takes what can be stored when the request at hand has been answered. */
+  constructor(native: Native, arenaFd: number, limitBytes: number, late?: LateStores) {
     this.#native = native;
+    this.#late = late;
     this.#arena = new Arena(native, arenaFd);
     this.#limit = limitBytes;
   }
@@ -431,6 +435,7 @@ export class MemoryUpper implements UpperLayer<MemoryNode> {
       this.#copied,
       node.origin[0],
       node.size,
+      this.#late,
     );
     return node.contents;
   }

@@ -82,12 +82,18 @@ export class Kernel implements Channel {
   /** Replies by `unique`; `undefined` until there is one. */
   readonly #answers: Map<bigint, Answer | undefined> = new Map();
   readonly #readAt: (fd: number, into: Uint8Array, offset: number) => number;
+  readonly #onSend: () => void;
 
-  /** @param readAt  reads where a reply's segments point; without one, from the files of those fds. */
+  /**
+   * @param readAt  reads where a reply's segments point; without one, from the files of those fds.
+   * @param onSend  told before each reply.
+   */
   constructor(
     readAt: (fd: number, into: Uint8Array, offset: number) => number = (fd, into, offset) =>
       readSync(fd, into, 0, into.length, offset),
+    onSend: () => void = () => {},
   ) {
+    this.#onSend = onSend;
     this.#readAt = readAt;
   }
 
@@ -138,6 +144,7 @@ export class Kernel implements Channel {
   }
 
   send(length: number): number {
+    this.#onSend();
     const bytes = this.reply.slice(0, length);
     const header = new DataView(bytes);
     assert.equal(header.getUint32(0, true), length, 'out_header.len is what was written');

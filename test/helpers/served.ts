@@ -1,5 +1,6 @@
 /** A server over a pretended filesystem and a pretended kernel. */
 import { Server } from '../../src/fuse/server.ts';
+import type { LateStores } from '../../src/layers/late-stores.ts';
 import type { Attr } from '../../src/layers/layer.ts';
 import type { Entry, Filesystem } from '../../src/overlay/filesystem.ts';
 import { Kernel } from './kernel.ts';
@@ -27,15 +28,18 @@ export function started(
     onWake?: () => void;
     readAt?: (fd: number, into: Uint8Array, offset: number) => number;
     canWake?: boolean;
+    late?: LateStores;
+    /** Told before each reply. */
+    onSend?: () => void;
   } = {},
 ): Served {
-  const { onBug = 'rethrow', onWake = () => {}, readAt } = options;
+  const { onBug = 'rethrow', onWake = () => {}, readAt, late, onSend } = options;
   const { filesystem, calls } = stubFilesystem(methods);
-  const kernel = new Kernel(readAt);
+  const kernel = new Kernel(readAt, onSend);
   const logged: string[] = [];
   const log = (message: string): unknown => logged.push(message);
   const wake = options.canWake === true ? { wake: () => kernel.wake() } : {};
-  const server = new Server({ channel: kernel, filesystem, log, onBug, onWake, ...wake });
+  const server = new Server({ channel: kernel, filesystem, late, log, onBug, onWake, ...wake });
   kernel.attach(server);
   return { kernel, server, calls, logged };
 }
