@@ -19,6 +19,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Add<Statx>(exports, "statx");
   Add<StatMany>(exports, "statMany");
   Add<ListDirectory>(exports, "listDirectory");
+  Add<PackDirectory>(exports, "packDirectory");
+  Add<EncodeDirents>(exports, "encodeDirents");
   Add<Readlinkat>(exports, "readlinkat");
   Add<Pread>(exports, "pread");
   Add<Pwrite>(exports, "pwrite");

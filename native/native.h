@@ -89,7 +89,10 @@ struct Span {
     if (napi_get_typedarray_info(env, value, &type, &count, &memory, nullptr, nullptr) != napi_ok) {
       return;
     }
-    if ((type == napi_float64_array ? sizeof(double) : 1) < sizeof(T)) return;
+    const size_t size = type == napi_float64_array  ? sizeof(double)
+                        : type == napi_uint32_array ? sizeof(uint32_t)
+                                                    : 1;
+    if (size < sizeof(T)) return;
     data = static_cast<T*>(memory);
     length = count;
   }
@@ -174,6 +177,8 @@ Napi::Value SetInodeFlags(const Info& info);
 
 // directory.cc
 Napi::Value ListDirectory(const Info& info);
+Napi::Value PackDirectory(const Info& info);
+Napi::Value EncodeDirents(const Info& info);
 
 // xattr.cc
 Napi::Value Getxattr(const Info& info);

@@ -60,6 +60,18 @@ export interface Listing {
   inos: Uint32Array;
 }
 
+/** A listing of which no strings are made. */
+export interface PackedListing {
+  /** All names, each followed by '/'. */
+  names: Uint8Array;
+  /** Where each ends there, its '/' included. */
+  ends: Uint32Array;
+  types: Uint8Array;
+  inos: Uint32Array;
+  /** One of the numbers is 2^48 or more. */
+  hasLarge: boolean;
+}
+
 /**
  * `Channel.statistics` as a BigUint64Array: COUNTERS values of which the first five are named here, then for each
  * opcode below OPCODES a row of ROW values: requests received, nanoseconds from receipt to reply sent, and a
@@ -188,6 +200,25 @@ export interface Native {
   ): number;
   /** Everything in the directory `fd` (rewound first), or -errno. */
   listDirectory(fd: number): Listing | number;
+  /** The same, as it takes least time and memory. */
+  packDirectory(fd: number): PackedListing | number;
+  /**
+   * Writes struct fuse_dirents to `into[at .. limit)`, as many as fit, of the entries from the `from`th on, whose cookies are
+   * counted up from `cookie`. Names, ends and types are those of a packed listing, numbers may be.
+   *
+   * @returns where the last ends.
+   */
+  encodeDirents(
+    into: Uint8Array,
+    at: number,
+    limit: number,
+    names: Uint8Array,
+    ends: Uint32Array,
+    types: Uint8Array,
+    inos: Float64Array | Uint32Array,
+    from: number,
+    cookie: number,
+  ): number;
   /** The target, or -errno. */
   readlinkat(dirfd: number, path: ByteString): ByteString | number;
   pread(fd: number, into: Uint8Array, offset: number): number;

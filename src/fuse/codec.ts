@@ -174,11 +174,14 @@ export class Reply {
   /** Nodes of which the kernel must not remember attributes, since they change without our being asked. */
   changing: { has(ino: number): boolean } | undefined = undefined;
   readonly #bytes: Uint8Array;
+  /** What follows the header. */
+  readonly body: Uint8Array;
   readonly #words: Uint32Array;
   readonly #text: Buffer;
 
   constructor(buffer: ArrayBuffer) {
     this.#bytes = new Uint8Array(buffer);
+    this.body = this.#bytes.subarray(OUT_HEADER_SIZE);
     this.#words = new Uint32Array(buffer, 0, buffer.byteLength >> 2);
     this.#text = Buffer.from(buffer);
   }

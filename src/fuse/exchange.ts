@@ -3,6 +3,7 @@
  * for every request.
  */
 import { Attr, Segments } from '../layers/layer.ts';
+import { native } from '../native.ts';
 import type {
   Caller,
   Entry,
@@ -30,11 +31,26 @@ export class Listing {
   readonly sinkPlus: EntryPlusSink;
 
   constructor(reply: Reply) {
-    this.sink = (name, cookie, ino, type) => {
+    const one: EntrySink = (name, cookie, ino, type) => {
       if (this.size + direntSize(name) > this.#limit) return false;
       this.size += reply.dirent(this.size, name, cookie, ino, type);
       return true;
     };
+    const many: EntrySink['many'] = ({ packed, types }, from, cookie) => {
+      const { names, ends, inos } = packed;
+      this.size = native.encodeDirents(
+        reply.body,
+        this.size,
+        this.#limit,
+        names,
+        ends,
+        types,
+        inos,
+        from,
+        cookie,
+      );
+    };
+    this.sink = Object.assign(one, { many });
     this.sinkPlus = (name, cookie, type, entry) => {
       const at = this.size;
       if (at + ENTRY_OUT_SIZE + direntSize(name) > this.#limit) return false;

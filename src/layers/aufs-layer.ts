@@ -4,6 +4,7 @@
  */
 import type { ByteString } from '../native.ts';
 import type { DirectoryLayer, DirectoryNode } from './directory.ts';
+import { ListedEntries } from './entries.ts';
 import { Attr, S_IFCHR } from './layer.ts';
 import type { Entries, LowerLayer, Name, Place, Segments } from './layer.ts';
 
@@ -59,7 +60,7 @@ export class AufsLayer implements LowerLayer<DirectoryNode> {
       types.push(isMarker ? DT_CHR : (all.types[i] ?? 0));
       inos.push(all.inos[i] ?? 0);
     }
-    return { names, types: Uint8Array.from(types), inos: Float64Array.from(inos) };
+    return new ListedEntries(names, types, inos);
   }
 
   isOpaque(dir: DirectoryNode): boolean {

@@ -11,6 +11,7 @@ import type { ByteString, Native } from '../native.ts';
 import { checksumOf, digestOf } from '../ostree/objects.ts';
 import type { Checksum, Digest, Xattr } from '../ostree/objects.ts';
 import { Repository } from '../ostree/repo.ts';
+import { ListedEntries } from './entries.ts';
 import { hashName } from './inode-numbers.ts';
 import { idOfImage, type IdMaps } from './ids.ts';
 import { Attr, S_IFCHR, S_IFDIR, S_IFMT, S_IFREG } from './layer.ts';
@@ -122,8 +123,8 @@ export class CommitLayer implements LowerLayer<CommitNode> {
       names.push(name);
       types.push(DT_DIR);
     }
-    const inos = Float64Array.from(names, (name) => hashName(dir.ino, name));
-    return { names, types: Uint8Array.from(types), inos };
+    const inos = names.map((name) => hashName(dir.ino, name));
+    return new ListedEntries(names, types, inos);
   }
 
   statMany(

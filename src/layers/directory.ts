@@ -8,6 +8,7 @@ import { constants } from 'node:fs';
 import { check, FsError } from '../errors.ts';
 import { STAT, STAT_FIELDS } from '../native.ts';
 import type { ByteString, Native } from '../native.ts';
+import { PackedEntries } from './entries.ts';
 import { idOnHost, type IdMaps } from './ids.ts';
 import { DEVICES_MAX, hashName, inoOf } from './inode-numbers.ts';
 import { Attr, S_IFMT, S_IFREG } from './layer.ts';
@@ -105,7 +106,7 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
   entries(dir: DirectoryNode): Entries {
     if (!this.#opened.directories.has(dir)) this.#refuseMoved(dir, 'redirect');
     const fd = check(this.#open(dir, constants.O_RDONLY | constants.O_DIRECTORY));
-    const listing = this.#native.listDirectory(fd);
+    const listing = this.#native.packDirectory(fd);
     // What is listed is mostly looked into next: one open does for both.
     if (dir.parent === undefined || this.#opened.directories.has(dir)) this.#native.close(fd);
     else this.#opened.directories.set(dir, fd);
@@ -113,16 +114,14 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
       check(listing);
       throw new FsError('EIO');
     }
-    const { names, types, inos: halves } = listing;
-    const inos = new Float64Array(names.length);
+    const { types, inos } = listing;
     const device = this.#deviceOf(dir);
-    for (let i = 0; i < names.length; i++) {
-      inos[i] =
-        this.#separate && types[i] === DT_REG
-          ? this.#hash(dir, names[i] ?? '')
-          : inoOf(halves[2 * i] ?? 0, halves[2 * i + 1] ?? 0, device);
-    }
-    return { names, types, inos };
+    if (device === 0 && !listing.hasLarge && !this.#separate) return new PackedEntries(listing);
+    return new PackedEntries(listing, (entries, i) =>
+      this.#separate && types[i] === DT_REG
+        ? this.#hash(dir, entries.name(i))
+        : inoOf(inos[2 * i] ?? 0, inos[2 * i + 1] ?? 0, device),
+    );
   }
 
   statMany(

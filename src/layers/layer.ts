@@ -86,11 +86,26 @@ export class Segments {
 
 /** Names and what stands behind them, in an order that is the same each time the same directory is listed. */
 export interface Entries {
-  names: Name[];
+  /** How many. */
+  readonly length: number;
+  readonly names: Name[];
   /** DT_* of each name. */
-  types: Uint8Array;
+  readonly types: Uint8Array;
   /** What `Attr.ino` would be of each. */
-  inos: Float64Array;
+  readonly inos: Float64Array;
+  /** One of the names, without the others. */
+  name(index: number): Name;
+  /** The same for C++, where there are no strings yet. */
+  readonly packed?: PackedNames;
+}
+
+export interface PackedNames {
+  /** All names in one piece, each followed by '/'. */
+  readonly names: Uint8Array;
+  /** Where each ends there, its '/' included. */
+  readonly ends: Uint32Array;
+  /** As `Entries.inos`, or low and high 32 bits interleaved. */
+  readonly inos: Float64Array | Uint32Array;
 }
 
 /** Where a node of a lower is, for somebody who has the lower as well. */

@@ -1,4 +1,5 @@
 /** The lowers as one tree: what several of them have under a name, together. */
+import { ListedEntries } from './entries.ts';
 import { Attr, S_IFCHR, S_IFDIR, S_IFMT } from './layer.ts';
 import type { Entries, LowerLayer, Name } from './layer.ts';
 import { NameIndex } from './name-index.ts';
@@ -91,10 +92,6 @@ export class LowerStack {
         mergedInos.push(inos[i] ?? 0);
       }
     }
-    return {
-      names: merged,
-      types: Uint8Array.from(mergedTypes),
-      inos: Float64Array.from(mergedInos),
-    };
+    return new ListedEntries(merged, mergedTypes, mergedInos);
   }
 }

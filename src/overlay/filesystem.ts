@@ -7,7 +7,7 @@
  * file, and it lives from the call that hands it out until `forget` has taken back every reference. The number that
  * stat(2) shows is `Attr.ino`, which is constant while the mount lives.
  */
-import type { Attr, Name, Segments } from '../layers/layer.ts';
+import type { Attr, Entries, Name, Segments } from '../layers/layer.ts';
 
 export const ROOT_INO = 1;
 
@@ -84,7 +84,14 @@ export interface StatFs {
  * @param type  DT_*.
  * @returns whether it fitted; the listing stops at the first that does not.
  */
-export type EntrySink = (name: Name, cookie: number, ino: number, type: number) => boolean;
+export interface EntrySink {
+  (name: Name, cookie: number, ino: number, type: number): boolean;
+  /** Takes as many entries as fit, from the `from`th on, whose cookies are counted up from `cookie`. */
+  many?: (entries: ManyEntries, from: number, cookie: number) => void;
+}
+
+/** Entries with all their names in one piece. */
+export type ManyEntries = Entries & Required<Pick<Entries, 'packed'>>;
 
 /**
  * As `EntrySink`, with the entry that lookup would give. When the sink takes it (returns true), `entry.ino` carries

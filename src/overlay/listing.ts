@@ -6,10 +6,10 @@
  */
 import { FsError } from '../errors.ts';
 import { Attr, S_IFMT } from '../layers/layer.ts';
-import type { Name } from '../layers/layer.ts';
+import type { Entries, Name } from '../layers/layer.ts';
 import { OWN_COOKIES } from '../layers/upper.ts';
 import type { LowerRef, UpperEntry } from '../layers/upper.ts';
-import type { Entry, EntryPlusSink, EntrySink } from './filesystem.ts';
+import type { Entry, EntryPlusSink, EntrySink, ManyEntries } from './filesystem.ts';
 import type { Inode } from './inode.ts';
 import type { Tree } from './tree.ts';
 
@@ -94,10 +94,17 @@ export class Listing<Node extends object> {
 
   #readLowers(dir: Inode<Node>, cookie: number, sink: EntrySink): boolean {
     if (cookie >= OWN_COOKIES || dir.lowers.length === 0) return true;
-    const { names, types, inos } = this.#tree.lowerEntries(dir);
+    const entries = this.#tree.lowerEntries(dir);
     const { upper } = this.#tree;
-    for (let i = firstIndex(cookie); i < names.length; i++) {
-      const name = names[i] ?? '';
+    const first = firstIndex(cookie);
+    if (dir.upper === undefined && sink.many !== undefined && isPacked(entries)) {
+      // Nothing comes after them.
+      sink.many(entries, first, FIRST_LOWER_COOKIE + first);
+      return false;
+    }
+    const { types, inos } = entries;
+    for (let i = first; i < entries.length; i++) {
+      const name = entries.name(i);
       const at = FIRST_LOWER_COOKIE + i;
       const entry = dir.upper === undefined ? undefined : upper.lookup(dir.upper, name);
       if (entry === undefined) {
@@ -115,23 +122,25 @@ export class Listing<Node extends object> {
     const { lowers: stack } = dir;
     const [top] = stack;
     if (cookie >= OWN_COOKIES || top === undefined) return true;
-    const { names } = this.#tree.lowerEntries(dir);
+    const entries = this.#tree.lowerEntries(dir);
     const canBatch = stack.length === 1;
     let isOpen = true;
     const visit = (index: number, found: Attr | undefined): void => {
       isOpen &&= this.#offerLower(dir, top, index, found, sink);
     };
-    for (let i = firstIndex(cookie); isOpen && i < names.length;) {
-      if (this.#isKnown(dir, names[i] ?? '')) {
+    for (let i = firstIndex(cookie); isOpen && i < entries.length;) {
+      if (this.#isKnown(dir, entries.name(i))) {
         isOpen = this.#nameLower(dir, i, sink);
         i++;
         continue;
       }
-      const end = this.#endOfUnknown(dir, names, i);
-      let next = i;
+      const start = i;
+      const end = this.#endOfUnknown(dir, entries, start);
+      let next = start;
       if (canBatch) {
-        top.layer.statMany(top.node, names, i, end - i, (index, found) => {
-          while (next < index) visit(next++, undefined);
+        const names = Array.from({ length: end - start }, (_, at) => entries.name(start + at));
+        top.layer.statMany(top.node, names, 0, names.length, (at, found) => {
+          while (next < start + at) visit(next++, undefined);
           visit(next++, found);
         });
       }
@@ -151,22 +160,22 @@ export class Listing<Node extends object> {
   }
 
   /** Where a run of names that the kernel does not know ends, at most a batch further on. */
-  #endOfUnknown(dir: Inode<Node>, names: readonly Name[], start: number): number {
-    const limit = Math.min(start + BATCH, names.length);
+  #endOfUnknown(dir: Inode<Node>, entries: Entries, start: number): number {
+    const limit = Math.min(start + BATCH, entries.length);
     if (!dir.hasChildren) return limit;
     let end = start + 1;
-    while (end < limit && !this.#isKnown(dir, names[end] ?? '')) end++;
+    while (end < limit && !this.#isKnown(dir, entries.name(end))) end++;
     return end;
   }
 
   /** Hands a lower's name to the sink, without a reference. */
   #nameLower(dir: Inode<Node>, index: number, sink: EntryPlusSink): boolean {
-    const { names, types, inos } = this.#tree.lowerEntries(dir);
+    const entries = this.#tree.lowerEntries(dir);
     const entry = this.#entry;
     entry.ino = 0;
     entry.attr = this.#attr;
-    entry.attr.ino = inos[index] ?? 0;
-    return sink(names[index] ?? '', FIRST_LOWER_COOKIE + index, types[index] ?? 0, entry);
+    entry.attr.ino = entries.inos[index] ?? 0;
+    return sink(entries.name(index), FIRST_LOWER_COOKIE + index, entries.types[index] ?? 0, entry);
   }
 
   /** Hands what a name of the lowers shows to the sink, if it shows anything; `found` are the lower's attributes. */
@@ -177,7 +186,7 @@ export class Listing<Node extends object> {
     found: Attr | undefined,
     sink: EntryPlusSink,
   ): boolean {
-    const name = this.#tree.lowerEntries(dir).names[index] ?? '';
+    const name = this.#tree.lowerEntries(dir).name(index);
     const entry = dir.upper === undefined ? undefined : this.#tree.upper.lookup(dir.upper, name);
     if (entry !== undefined && (entry.node === undefined || entry.cookie !== 0)) return true;
     let inode: Inode<Node> | undefined;
@@ -211,6 +220,10 @@ export class Listing<Node extends object> {
 /** Index of the first lower name after a cookie. */
 function firstIndex(cookie: number): number {
   return Math.max(0, cookie - FIRST_LOWER_COOKIE + 1);
+}
+
+function isPacked(entries: Entries): entries is ManyEntries {
+  return entries.packed !== undefined;
 }
 
 /** DT_* of a mode. */

@@ -28,7 +28,7 @@ export class Tree<Node extends object> {
   readonly #numbers: WeakMap<Node, number> = new WeakMap();
   readonly #entries: LRUCache<Inode<Node>, Entries> = new LRUCache({
     maxSize: CACHED_NAMES_MAX,
-    sizeCalculation: ({ names }) => names.length + 16,
+    sizeCalculation: ({ length }) => length + 16,
   });
   readonly #attr: Attr = new Attr();
   readonly #now: Float64Array = new Float64Array(2);
