@@ -30,8 +30,8 @@ const LONG_ONLY = SCALE < 2 ? ['import-system'] : [];
 const UPPERS = { tmpfs: ['random', 'requests'], disk: ['random', 'requests'] };
 /** The others that do. */
 const ON_MOUNTED = ['commit', 'diff', 'export', 'history', 'limits', 'programs', 'undo'];
-/** These drop the kernel's caches, which are everybody's: they run at the end. */
-const LAST = ['programs', 'random', 'session-reach'];
+/** The first three drop the kernel's caches, which are everybody's: they run at the end, beside two that do not care. */
+const LAST = ['programs', 'random', 'session-reach', 'podman', 'kills'];
 /** And these measure as well: they run alone, after all. */
 const ALONE = ['endurance', 'limits'];
 /** These take longest, and so begin first. */
@@ -42,7 +42,11 @@ const LONG = [
   'commit-faults',
   'commit-session',
   'bench',
-  'random',
+  'podman',
+  'diff',
+  'booted-faults',
+  'upper-faults',
+  'interop',
 ];
 
 let passed = 0;

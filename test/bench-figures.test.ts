@@ -20,7 +20,7 @@ const aims = test.macro((t, given: Row, among: Group['among'], aimed: string[]) 
   const found = figures(
     { samples, failures: [], rounds: 1, isCut: false },
     [among === undefined ? group : { ...group, among }],
-    { modes: [OURS], peers: PEERS },
+    { modes: [OURS], peers: PEERS, machine: 'm' },
   );
   t.is(found.length, PEERS.length);
   const named = found.filter(({ target }) => target !== undefined).map((figure) => figure.peer);

@@ -11,7 +11,7 @@ import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { listSessions } from '../../src/index.ts';
 import { chart } from './chart.ts';
-import { type Figure, figures } from './figures.ts';
+import { type Figure, figures, machine } from './figures.ts';
 import { growth, growthTable } from './growth.ts';
 import { SERIES } from './growth-series.ts';
 import { compileWork, makeInputs } from './inputs.ts';
@@ -77,7 +77,8 @@ async function measure(options: Options, folder: string): Promise<number> {
       deadline: start + size.budgetMs,
     });
     const results = await runner.run();
-    const all = figures(results, groups, { modes, peers }).filter(({ row }) =>
+    const about = await machine(inputs.work);
+    const all = figures(results, groups, { modes, peers, machine: about }).filter(({ row }) =>
       has(options.rows, row),
     );
     show(all, results, options);

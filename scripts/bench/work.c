@@ -23,6 +23,7 @@ static const struct {
     {"move", 2, move, "FROM TO: rename(2), or mv where that is refused"},
     {"execute", 2, execute, "PROGRAM TIMES"},
     {"run", 3, run, "USR|- DIR|- COMMAND...: with USR as /usr and in DIR; sums up what it prints"},
+    {"floor", 1, show_floor, "TIMES: nanoseconds of a system call, and of a byte to another process and back"},
     {"grow-tree", 3, grow_tree, "DIR WIDTH FILES: WIDTH x 10 x 10 directories of FILES empty files"},
     {"grow-small", 3, grow_small, "DIR DIRS FILES [BYTES]: what `small` reads; of these bytes each, or of different sizes"},
     {"grow-flat", 2, grow_flat, "DIR FILES: one directory of small files"},

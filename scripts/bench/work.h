@@ -75,6 +75,7 @@ int evict(char **args);
 int move(char **args);
 int execute(char **args);
 int run(char **args);
+int show_floor(char **args);
 int grow_tree(char **args);
 int grow_small(char **args);
 int grow_flat(char **args);

@@ -343,7 +343,7 @@ for (const upper of ['memory', 'tmpfs', 'dir'] as const) {
       t.teardown(() => writer.kill('SIGKILL'));
       await new Promise((resolve) => writer.stdout.once('data', resolve));
       let files = 0;
-      for (let round = 0; round < 10 * SCALE; round++) {
+      for (let round = 0; round < 5 * SCALE; round++) {
         const { commit } = await session.session.commit({ branch: 'live', parent: 'none' });
         const listed = ostree(
           'ls',
