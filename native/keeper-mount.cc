@@ -224,6 +224,12 @@ bool MountSession() {
       close(open(path, O_RDONLY | O_CLOEXEC));
     }
     if (answers) PutBack(trees);
+    // Not before INIT, which may only take some of it away. Who may not say so, or has no /sys, reads with the default.
+    if (answers && keeper.options.read_ahead[0] != '\0') {
+      char path[64];
+      snprintf(path, sizeof path, "/sys/class/bdi/%u:%u/read_ahead_kb", keeper.major, keeper.minor);
+      WriteFile(path, keeper.options.read_ahead);
+    }
     _exit(result);
   }
   for (int at = 0; at < keeper.options.below_count; at++) close(trees[at]);

@@ -45,13 +45,6 @@ void PathOf(int fd, char (&path)[PATH_MAX]) {
   path[length < 0 ? 0 : length] = '\0';
 }
 
-void WriteFile(const char* path, const char* text) {
-  const int fd = open(path, O_WRONLY | O_CLOEXEC);
-  if (fd < 0) return;
-  [[maybe_unused]] const ssize_t written = write(fd, text, strlen(text));
-  close(fd);
-}
-
 bool Parse(int count, char** arguments) {
   for (int at = 1; at < count; at++) {
     char* word = arguments[at];
@@ -82,6 +75,7 @@ bool Parse(int count, char** arguments) {
     if (strcmp(word, "--daemon-mounts") == 0) keeper.options.daemon_mounts = true;
     if (strncmp(word, "--flags=", 8) == 0) keeper.options.flags = strtoul(value, nullptr, 10);
     if (strncmp(word, "--options=", 10) == 0) keeper.options.words = value;
+    if (strncmp(word, "--read-ahead=", 13) == 0) keeper.options.read_ahead = value;
     if (strcmp(word, "--transient") == 0) keeper.options.transient = true;
     if (strncmp(word, "--context=", 10) == 0) keeper.options.context = value;
   }
@@ -89,6 +83,13 @@ bool Parse(int count, char** arguments) {
 }
 
 }  // namespace
+
+void WriteFile(const char* path, const char* text) {
+  const int fd = open(path, O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return;
+  [[maybe_unused]] const ssize_t written = write(fd, text, strlen(text));
+  close(fd);
+}
 
 int main(int count, char** arguments) {
   if (!Parse(count, arguments)) {

@@ -34,6 +34,8 @@ struct Options {
   const char* words = "";
   // The SELinux label of everything in the mount; empty: none is given.
   const char* context = "";
+  // KiB that the kernel reads ahead in files of the session; its own choice when empty.
+  const char* read_ahead = "";
   // The mount is read-only, its filesystem is not: who copies the namespace can have it writable there.
   bool transient = false;
   int lowers = 0;
@@ -116,6 +118,7 @@ bool IsOurs(const Mount& mount);
 bool IsMounted();
 
 // keeper-mount.cc: mounts and detaches.
+void WriteFile(const char* path, const char* text);
 bool MountSession();
 const char* Detach();
 

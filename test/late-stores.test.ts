@@ -3,9 +3,11 @@ import { closeSync, readSync, writeSync } from 'node:fs';
 import test from 'ava';
 import { FsError } from '../src/errors.ts';
 import * as abi from '../src/fuse/abi.ts';
+import { Control, type Subject } from '../src/fuse/control.ts';
 import type { Filesystem } from '../src/overlay/filesystem.ts';
 import { LateStores } from '../src/layers/late-stores.ts';
 import { native, type Native } from '../src/native.ts';
+import { readIn } from './helpers/kernel.ts';
 import { served, type Served } from './helpers/served.ts';
 
 const ENOMEM = 12;
@@ -33,7 +35,10 @@ function storing(
     if (!late.add(fd, data, start, length, offset)) order.push('now');
     if (options.refuses === true) throw new FsError('ENOSPC');
   };
-  const result = served({ write, fsync() {} }, { late, onSend: () => order.push('answered') });
+  const result = served(
+    { write, read() {}, fsync() {} },
+    { late, onSend: () => order.push('answered') },
+  );
   order.length = 0;
   const contents = (): Buffer => {
     const bytes = Buffer.alloc(OLD.length);
@@ -67,16 +72,29 @@ test('a refusal does not lose what was written before it was met', (t) => {
   t.deepEqual(contents().subarray(0, NEW.length), NEW);
 });
 
-test('bytes that cannot be stored read as zeros, and fsync, the log and the status say so', (t) => {
+test('a file whose bytes cannot be stored is read and written no more; log and status say why', (t) => {
   const { kernel, server, contents, logged } = storing(t, { isFull: true });
   t.is(kernel.write(7, 0, NEW), NEW.length);
   t.deepEqual(contents(), Buffer.concat([Buffer.alloc(4096), OLD.subarray(4096)]));
   t.regex(server.taint ?? '', /bytes .* node 7 are lost: errno 12/);
   t.is(logged.length, 1);
-  const fsync = (ino: number): number => kernel.call(abi.FUSE_FSYNC, ino, [0n, 0, 0]).error;
-  t.is(fsync(8), 0);
-  t.is(fsync(7), -EIO);
-  t.is(fsync(7), 0);
+  for (const [opcode, words] of [
+    [abi.FUSE_FSYNC, [0n, 0, 0]],
+    [abi.FUSE_READ, readIn(0, 10)],
+    [abi.FUSE_WRITE, [...readIn(0, 1), Buffer.from('x')]],
+  ] as const) {
+    t.is(kernel.call(opcode, 7, [...words]).error, -EIO);
+    t.is(kernel.call(opcode, 8, [...words]).error, 0);
+  }
+});
+
+test('no snapshot is taken of a session that lacks bytes', (t) => {
+  const subject = {
+    overlay: {} as Subject['overlay'],
+    snapshots: {} as NonNullable<Subject['snapshots']>,
+    late: { hasLost: true },
+  };
+  t.throws(() => new Control(subject).answer('snapshot', {}), { message: /lost/ });
 });
 
 test('bytes that are somewhere else are not left for later', (t) => {

@@ -2,6 +2,7 @@
  * What the main thread may ask of the thread that serves the filesystem, which answers between two requests: a name
  * for each question and the function that answers it.
  */
+import type { LateStores } from '../layers/late-stores.ts';
 import type { By, ByFinder, Change, ChangeCount, ChangeOptions } from '../overlay/change.ts';
 import type { Usage } from '../overlay/overlay.ts';
 import type { Undone } from '../overlay/undo.ts';
@@ -16,6 +17,8 @@ export interface Subject {
     countChanges(budgetMs: number): ChangeCount;
     usage(): Usage;
   };
+  /** Whether it holds what programs have written. */
+  late?: Pick<LateStores, 'hasLost'>;
   /** Where it is recorded who changes what. */
   history?: { finder(): ByFinder };
   /** What is broken in the lowers, one line each. */
@@ -150,10 +153,13 @@ export class Control {
     return this.#lastListing;
   }
 
-  /** @throws Error this filesystem takes none. */
+  /** @throws Error this filesystem takes none, or has not all that it would have to show. */
   get snapshots(): Snapshots {
-    const { snapshots } = this.#subject;
+    const { snapshots, late } = this.#subject;
     if (snapshots === undefined) throw new Error('this filesystem takes no snapshots');
+    if (late?.hasLost === true) {
+      throw new Error('bytes that programs have written are lost, for want of memory: see the log');
+    }
     return snapshots;
   }
 

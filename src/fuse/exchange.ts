@@ -105,7 +105,7 @@ export class Exchange {
     namelen: NAME_MAX,
   };
   readonly listing: Listing;
-  /** Nodes that lack bytes which programs have written, until an fsync has told one of them. */
+  /** Nodes that lack bytes which programs have written: they are read and written no more. */
   readonly incomplete: Set<number> = new Set();
   connection: Connection = UNCONNECTED;
   /** Where the kernel reads and writes files by itself. */

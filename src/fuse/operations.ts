@@ -227,14 +227,16 @@ function opendir(_fs: Filesystem, { connection, reply }: Exchange): number {
 }
 
 /** struct fuse_read_in: fh@0 offset@8 size@16. */
-function read(fs: Filesystem, { ino, request, segments }: Exchange): number {
+function read(fs: Filesystem, { ino, request, segments, incomplete }: Exchange): number {
+  if (incomplete.size > 0 && incomplete.has(ino)) return -abi.EIO;
   segments.clear();
   fs.read(ino, request.u64(8), request.u32(16), segments);
   return segments.count === 0 ? 0 : SEGMENTS;
 }
 
 /** struct fuse_write_in: fh@0 offset@8 size@16 write_flags@20, 40 bytes in all; then the data. */
-function write(fs: Filesystem, { ino, request, reply, caller }: Exchange): number {
+function write(fs: Filesystem, { ino, request, reply, caller, incomplete }: Exchange): number {
+  if (incomplete.size > 0 && incomplete.has(ino)) return -abi.EIO;
   const size = request.u32(16);
   if (40 + size > request.size) return -abi.EIO;
   const clear = (request.u32(20) & abi.FUSE_WRITE_KILL_SUIDGID) !== 0;
@@ -252,7 +254,7 @@ function statfs(fs: Filesystem, { stat, reply }: Exchange): number {
 
 /** struct fuse_fsync_in: fh@0 fsync_flags@8. */
 function fsync(fs: Filesystem, { ino, request, incomplete }: Exchange): number {
-  if (incomplete.delete(ino)) return -abi.EIO;
+  if (incomplete.has(ino)) return -abi.EIO;
   fs.fsync(ino, (request.u32(8) & abi.FUSE_FSYNC_FDATASYNC) !== 0);
   return 0;
 }

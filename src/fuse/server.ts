@@ -155,9 +155,7 @@ export class Server {
     const { ino, incomplete } = this.#exchange;
     incomplete.add(ino);
     this.#taint ??= `bytes that were written to node ${ino} are lost: errno ${-error}`;
-    log(
-      `bytes that were written to node ${ino} could not be stored, and read as zeros: errno ${-error}`,
-    );
+    log(`bytes that were written to node ${ino} could not be stored: errno ${-error}`);
   }
 
   /** Puts a request off until what it needs is ready; it is then served as if it had just come. */

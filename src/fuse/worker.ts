@@ -158,6 +158,7 @@ class Worker {
     this.#subject = {
       ...(this.#history !== undefined && { history: this.#history }),
       overlay,
+      late,
       problems,
       snapshots: new Snapshots(addon, data, overlay),
     };

@@ -22,6 +22,9 @@ export class LateStores {
   /** The memory that requests come in, whose bytes stay until the next is read. */
   #source: ArrayBufferLike | undefined;
 
+  /** Bytes could not be stored, once at least. */
+  hasLost = false;
+
   constructor(native: Native) {
     this.#native = native;
   }
@@ -44,7 +47,7 @@ export class LateStores {
   }
 
   /**
-   * Stores everything. What cannot be stored reads as zeros then, never as what was there before.
+   * Stores everything. Where that fails there are zeros then, never what was there before.
    *
    * @returns 0, or the first error, negative.
    */
@@ -57,6 +60,7 @@ export class LateStores {
       this.#native.fallocate(fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, offset, length);
     }
     this.#stores = [];
+    this.hasLost ||= error < 0;
     return error;
   }
 }

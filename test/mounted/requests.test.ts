@@ -96,8 +96,8 @@ const CASES: Readonly<Record<string, Case>> = {
     tree: { f: file('x', { size: MIB }) },
     before: 'open 0 f O_RDONLY',
     script: `pread 0 0 ${MIB}`,
-    // The kernel's readahead is 128 KiB.
-    counts: { READ: 8 },
+    // The kernel's readahead is 128 KiB; for root the keeper has made it 512.
+    counts: { READ: process.getuid?.() === 0 ? 2 : 8 },
   },
   'read 64 KiB through mmap': {
     tree: { f: file('x', { size: MIB / 16 }) },
