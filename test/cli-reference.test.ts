@@ -9,8 +9,13 @@ import test from 'ava';
 const MAIN = fileURLToPath(new URL('../bundle/cli/main.js', import.meta.url));
 const PAGE = fileURLToPath(new URL('../man/ostree-ts.1', import.meta.url));
 
+/** fish leaves something in /tmp otherwise. */
+const RUNTIME = mkdtempSync(join(tmpdir(), 'completion-runtime-'));
+test.after.always(() => rmSync(RUNTIME, { recursive: true }));
+
 function output(program: string, args: string[], input = ''): string {
-  const { stdout, stderr, status } = spawnSync(program, args, { encoding: 'utf8', input });
+  const env = { ...process.env, XDG_RUNTIME_DIR: RUNTIME };
+  const { stdout, stderr, status } = spawnSync(program, args, { encoding: 'utf8', input, env });
   if (status !== 0) throw new Error(`${program} ${args.join(' ')}: ${status} ${stderr}`);
   return stdout;
 }

@@ -92,11 +92,11 @@ async function measure(options: Options, folder: string): Promise<number> {
 
 /** The series of --growth, instead of rows. */
 async function grow(
-  { rounds, size, json }: Options,
+  { rows, rounds, size, json }: Options,
   folder: string,
   tmpfs: string,
 ): Promise<number> {
-  const series = SERIES.map((one) => {
+  const series = SERIES.filter(({ name }) => has(rows, name)).map((one) => {
     const most = one.name === 'file' ? size.most.bytes : size.most.files;
     return { ...one, sizes: one.sizes.filter((each) => each <= most) };
   });

@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util';
 import { FULL, QUICK, type Scale, TINY } from './inputs.ts';
 import { MODES, USUAL } from './ours.ts';
 import { PEERS } from './peers.ts';
+import { SERIES } from './growth-series.ts';
 import { GROUPS } from './rows.ts';
 
 export const USAGE: string = `npm run bench -- [options]
@@ -14,7 +15,8 @@ export const USAGE: string = `npm run bench -- [options]
   --quick        smaller inputs and one mode, two minutes rather than fifteen
   --tiny         hardly any inputs and one mode: whether all work is done, not how fast
   --growth       instead of rows, the same work at sizes far apart: does cost grow as work grows?
-                 (half an hour; with --quick nothing above 100,000 files and 1 GiB)
+                 (more than an hour; with --quick nothing above 100,000 files and 1 GiB); its rows are
+                 ${SERIES.map(({ name }) => name).join(' ')}
   --json         one object a line, and nothing else, on stdout
   --svg=FILE     a picture of the ratios of the first mode
   --from=FILE    what --json has printed, instead of measuring`;
@@ -100,7 +102,7 @@ export function parse(words: string[]): Options {
   const { growth, json, svg, from, inside } = values;
   const rows = names(
     values.rows,
-    GROUPS.flatMap((group) => group.rows.map(({ name }) => name)),
+    (growth ? SERIES : GROUPS.flatMap((group) => group.rows)).map(({ name }) => name),
   );
   const peers = names(
     values.peers,

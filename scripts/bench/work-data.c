@@ -9,6 +9,8 @@
 
 // As cat(1) and cp(1) do.
 #define CHUNK (128 * 1024)
+// More might not be there.
+#define MOST_WARMED ((size_t)2 << 30)
 
 static unsigned char chunk[CHUNK];
 
@@ -21,6 +23,7 @@ static int open_file(const char *path, int flags) {
 // Makes so much memory ready to be taken. A virtual machine may have given unused memory back to its host: who takes it first
 // waits for the host, many times longer than for what is measured, whoever that is.
 static void warm_memory(size_t bytes) {
+  if (bytes > MOST_WARMED) bytes = MOST_WARMED;
   void *const map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
   if (map != MAP_FAILED) munmap(map, bytes);
 }

@@ -37,7 +37,7 @@ export const BRANCH = 'test/main';
 const BOOT = `
 set -e
 exec 2>&1
-root=$(mktemp -d); sysroot=$1
+root=/mnt; sysroot=$1
 argument=$(for entry in "$sysroot"/boot/loader/entries/*.conf; do
   echo "$(sed -n 's/^version //p' "$entry") $(grep -o 'ostree=[^ ]*' "$entry")"
 done | sort -rn | sed -n "$(($3 + 1))p")

@@ -118,6 +118,8 @@ for (const shell of ['bash', 'zsh', 'fish', 'sh']) {
           SHELL: found,
           HOME: home,
           TERM: 'xterm',
+          // fish leaves something in /tmp otherwise.
+          XDG_RUNTIME_DIR: home,
         });
         await terminal.until('(unlocked: tree)');
         terminal.type(`touch ${tree}/new; ls ${tree}; sleep 0.01 & jobs; wait; echo do""ne\r`);

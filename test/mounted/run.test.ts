@@ -129,8 +129,7 @@ test(
   async ({ library, tools, work }) => {
     const { readdirSync } = await import('node:fs');
     const tree = tools.plant(`${work}/tree`, { a: 'one' });
-    const script =
-      'echo ready; while :; do i=$((i+1)); echo x > f$i || echo x > /tmp/refused; done';
+    const script = `echo ready; while :; do i=$((i+1)); echo x > f$i || echo x > ${work}/refused; done`;
     for (const whom of ['daemon', 'keeper'] as const) {
       const running = await tools.startCommand(['run', '.', '--', 'sh', '-c', script], {
         cwd: tree,
