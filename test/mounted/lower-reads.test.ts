@@ -50,6 +50,8 @@ test('the lower is never opened for writing, nor changed in any other way, on an
     // Out of the lower, into a file that is none of its.
     /\bcopy_file_range\(\d+<[^>]*>, \[\d+\], \d+<(?!\/low-)/,
     /\bsplice\(\d+<[^>]*>, \[\d+\], \d+<(?!\/low-)/,
+    // Its first descriptor is the one that is written to.
+    /\bsendfile\(\d+<(?!\/low-)[^>]*>, \d+</,
   ];
   for (const [kind, calls] of Object.entries(seen)) {
     t.true(

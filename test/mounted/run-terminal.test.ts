@@ -105,8 +105,11 @@ for (const shell of ['bash', 'zsh', 'fish', 'sh']) {
   test(`without a command there is ${shell}, whose prompt says that it is unlocked`, async (t) => {
     await inSandbox(
       async ({ tools, work }) => {
-        const { existsSync, readFileSync } = await import('node:fs');
+        const { existsSync, mkdirSync, readFileSync } = await import('node:fs');
         const name = readFileSync('/run/scratch/.shell', 'utf8');
+        // Without one that is for nobody else, fish leaves something in /tmp.
+        const runtime = `${work}/runtime`;
+        mkdirSync(runtime, { mode: 0o700 });
         const tree = tools.plant(`${work}/tree`, { a: 'one' });
         const home = tools.plant(`${work}/home`, {
           '.bashrc': 'alias mine="echo my alias"\n',
@@ -118,8 +121,7 @@ for (const shell of ['bash', 'zsh', 'fish', 'sh']) {
           SHELL: found,
           HOME: home,
           TERM: 'xterm',
-          // fish leaves something in /tmp otherwise.
-          XDG_RUNTIME_DIR: home,
+          XDG_RUNTIME_DIR: runtime,
         });
         await terminal.until('(unlocked: tree)');
         terminal.type(`touch ${tree}/new; ls ${tree}; sleep 0.01 & jobs; wait; echo do""ne\r`);
