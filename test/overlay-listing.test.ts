@@ -1,8 +1,9 @@
 /** What a listing with attributes hands to the kernel, and what the kernel has already. */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { constants, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
+import { DirectoryLayer } from '../src/layers/directory.ts';
 import { Attr } from '../src/layers/layer.ts';
 import { MemoryUpper } from '../src/layers/memory.ts';
 import { native } from '../src/native.ts';
@@ -57,4 +58,38 @@ test('a listing repeats no attributes that the kernel has', (t) => {
 
   overlay.write(handleOf('f'), 0, Buffer.from('x'), 0, 1, false, ROOT);
   t.deepEqual(referred(listed()), ['f'], 'a changed file has new attributes');
+});
+
+test('a directory of more names than are kept is read once for all parts of a listing', (t) => {
+  const count = 100_100;
+  const names = Buffer.from(Array.from({ length: count }, (_, i) => `f${i}/`).join(''));
+  const ends = new Uint32Array(count);
+  for (let i = 0, end = 0; i < count; i++) ends[i] = end = names.indexOf('/', end) + 1;
+  let read = 0;
+  const counting = {
+    ...native,
+    packDirectory() {
+      read++;
+      const inos = new Uint32Array(2 * count);
+      return { names, ends, types: new Uint8Array(count).fill(8), inos, hasLarge: false };
+    },
+  };
+  const fd = native.open(tmpdir(), constants.O_RDONLY | constants.O_DIRECTORY, 0);
+  const lower = new DirectoryLayer(counting, fd, { links: 'shared', devices: new Map() });
+  const overlay = new Overlay([lower], new MemoryUpper(native, native.memfd('many'), LIMIT));
+  t.teardown(() => overlay.close());
+  let at = 0;
+  let seen = 0;
+  for (let before = -1; before < seen;) {
+    before = seen;
+    let room = 5000;
+    overlay.readdir(ROOT_INO, at, (_name, cookie) => {
+      if (room-- <= 0) return false;
+      at = cookie;
+      seen++;
+      return true;
+    });
+  }
+  t.is(seen, NAMES + count);
+  t.is(read, 1);
 });

@@ -28,7 +28,8 @@ export class Tree<Node extends object> {
   readonly #numbers: WeakMap<Node, number> = new WeakMap();
   readonly #entries: LRUCache<Inode<Node>, Entries> = new LRUCache({
     maxSize: CACHED_NAMES_MAX,
-    sizeCalculation: ({ length }) => length + 16,
+    // A directory with more is the only one that is kept, but it is: each part of a listing would read it as a whole.
+    sizeCalculation: ({ length }) => Math.min(length + 16, CACHED_NAMES_MAX),
   });
   readonly #attr: Attr = new Attr();
   readonly #now: Float64Array = new Float64Array(2);

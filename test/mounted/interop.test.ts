@@ -18,7 +18,7 @@ const SCALE =
   process.env['OSTREE_TS_TEST_SCALE'] === 'long'
     ? 10
     : Number(process.env['OSTREE_TS_TEST_SCALE'] ?? 1);
-const ROUNDS = 10 * SCALE;
+const ROUNDS = SCALE < 2 ? 5 : 10 * SCALE;
 const FIRST_SEED = 7001;
 const LINES = 400;
 
