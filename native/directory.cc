@@ -86,34 +86,35 @@ Napi::Value Split(Napi::Env env, const std::string& names) {
                                                                 {Napi::String::New(env, "/")});
 }
 
-}  // namespace
-
-Napi::Value ListDirectory(const Info& info) {
+// What both listings have, and what `add` puts in besides.
+template <typename Add>
+Napi::Value Listed(const Info& info, Add add) {
   const Napi::Env env = info.Env();
   Entries entries;
   const int64_t status = ReadEntries(Int(info, 0), entries);
   if (status < 0) return Result(env, status);
-
   Napi::Object listing = Napi::Object::New(env);
-  listing.Set("names", Split(env, entries.names));
   listing.Set("types", Bytes(env, entries.types.data(), entries.types.size()));
   listing.Set("inos", Words(env, entries.inos));
+  add(listing, entries);
   return listing;
 }
 
-Napi::Value PackDirectory(const Info& info) {
-  const Napi::Env env = info.Env();
-  Entries entries;
-  const int64_t status = ReadEntries(Int(info, 0), entries);
-  if (status < 0) return Result(env, status);
+}  // namespace
 
-  Napi::Object listing = Napi::Object::New(env);
-  listing.Set("names", Bytes(env, entries.names.data(), entries.names.size()));
-  listing.Set("ends", Words(env, entries.ends));
-  listing.Set("types", Bytes(env, entries.types.data(), entries.types.size()));
-  listing.Set("inos", Words(env, entries.inos));
-  listing.Set("hasLarge", Napi::Boolean::New(env, entries.has_large));
-  return listing;
+Napi::Value ListDirectory(const Info& info) {
+  return Listed(info, [](Napi::Object listing, const Entries& entries) {
+    listing.Set("names", Split(listing.Env(), entries.names));
+  });
+}
+
+Napi::Value PackDirectory(const Info& info) {
+  return Listed(info, [](Napi::Object listing, const Entries& entries) {
+    const Napi::Env env = listing.Env();
+    listing.Set("names", Bytes(env, entries.names.data(), entries.names.size()));
+    listing.Set("ends", Words(env, entries.ends));
+    listing.Set("hasLarge", Napi::Boolean::New(env, entries.has_large));
+  });
 }
 
 Napi::Value EncodeDirents(const Info& info) {

@@ -60,7 +60,7 @@ export class AufsLayer implements LowerLayer<DirectoryNode> {
       types.push(isMarker ? DT_CHR : (all.types[i] ?? 0));
       inos.push(all.inos[i] ?? 0);
     }
-    return new ListedEntries(names, types, inos);
+    return new ListedEntries(names, Uint8Array.from(types), Float64Array.from(inos));
   }
 
   isOpaque(dir: DirectoryNode): boolean {

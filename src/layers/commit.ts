@@ -123,8 +123,8 @@ export class CommitLayer implements LowerLayer<CommitNode> {
       names.push(name);
       types.push(DT_DIR);
     }
-    const inos = names.map((name) => hashName(dir.ino, name));
-    return new ListedEntries(names, types, inos);
+    const inos = Float64Array.from(names, (name) => hashName(dir.ino, name));
+    return new ListedEntries(names, Uint8Array.from(types), inos);
   }
 
   statMany(

@@ -8,10 +8,10 @@ export class ListedEntries implements Entries {
   readonly types: Uint8Array;
   readonly inos: Float64Array;
 
-  constructor(names: Name[], types: ArrayLike<number>, inos: ArrayLike<number>) {
+  constructor(names: Name[], types: Uint8Array, inos: Float64Array) {
     this.names = names;
-    this.types = Uint8Array.from(types);
-    this.inos = Float64Array.from(inos);
+    this.types = types;
+    this.inos = inos;
   }
 
   get length(): number {

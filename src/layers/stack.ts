@@ -92,6 +92,6 @@ export class LowerStack {
         mergedInos.push(inos[i] ?? 0);
       }
     }
-    return new ListedEntries(merged, mergedTypes, mergedInos);
+    return new ListedEntries(merged, Uint8Array.from(mergedTypes), Float64Array.from(mergedInos));
   }
 }
