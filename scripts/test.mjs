@@ -32,18 +32,18 @@ const UPPERS = { tmpfs: ['random', 'requests'], disk: ['random', 'requests'] };
 const ON_MOUNTED = ['commit', 'diff', 'export', 'history', 'limits', 'programs', 'undo'];
 /** The first three drop the kernel's caches, which are everybody's: they run at the end, beside two that do not care. */
 const LAST = ['programs', 'random', 'session-reach', 'podman', 'kills'];
-/** And these measure as well: they run alone, after all. */
-const ALONE = ['endurance', 'limits'];
-/** These take longest, and so begin first. */
+/** These measure, or count what the kernel asks for with its caches undisturbed: they run alone, after all. */
+const ALONE = ['requests', 'endurance', 'limits'];
+/** These take longest, and so begin first; commit-system when commit-debian has made the Debian tree of both. */
 const LONG = [
   'programs',
   'commit-debian',
-  'commit-system',
   'commit-faults',
-  'commit-session',
   'bench',
-  'podman',
   'diff',
+  'commit-session',
+  'commit-system',
+  'podman',
   'booted-faults',
   'upper-faults',
   'interop',
@@ -153,7 +153,7 @@ async function runMounted(env) {
     .filter((file) => file.endsWith('.test.js'))
     .map((file) => basename(file, '.test.js'))
     .filter((suite) => !LONG_ONLY.includes(suite))
-    .sort((a, b) => Number(LONG.includes(b)) - Number(LONG.includes(a)));
+    .sort((a, b) => rank(a) - rank(b));
   for (const suite of LONG_ONLY) console.log(`# ${suite}: in npm run test:long only`);
   if (process.getuid?.() !== 0) {
     const files = suites.map((suite) => `build/test/mounted/${suite}.test.js`);
@@ -184,6 +184,11 @@ async function runMounted(env) {
 }
 
 const SESSIONS = '/run/ostree-ts';
+
+/** @param {string} suite @returns the place in LONG, or behind all of it. */
+function rank(suite) {
+  return LONG.includes(suite) ? LONG.indexOf(suite) : LONG.length;
+}
 
 /** @param {string} suite */
 function stageOf(suite) {

@@ -271,6 +271,24 @@ test('questions over the socket are answered by their ids, and refusals come as 
   await t.throwsAsync(never, { instanceOf: SessionError, message: /does not answer/ });
 });
 
+function busy(ms: number): void {
+  for (const end = Date.now() + ms; Date.now() < end;);
+}
+
+test('whoever was busy himself meanwhile still takes the answer', async (t) => {
+  const folder = scratch(t);
+  const greeting = { protocol: 1, name: 'x', pid: 7 };
+  const server = await serve(join(folder, 'control'), greeting, async (_call, args) => args);
+  t.teardown(() => server.close());
+  const opened = Control.open(folder, 500);
+  busy(1000);
+  const control = await opened;
+  t.teardown(() => control[Symbol.dispose]());
+  const echoed = control.call('echo', 'x', 500);
+  busy(1000);
+  t.is(await echoed, 'x');
+});
+
 test('a daemon that is not there, says nothing, goes, or is flooded is an error', async (t) => {
   const folder = scratch(t);
   await t.throwsAsync(Control.open(join(folder, 'none'), 1000), { instanceOf: SessionError });

@@ -20,6 +20,7 @@ export const SOCKET_NAME = 'control';
 const QUESTION_BYTES = 64 * 1024;
 const CONNECTIONS = 16;
 
+const PATIENCE_STEPS = 10;
 const SEE_STATUS = 'see what there is: ostree-ts status';
 const DAEMON_GONE = 'the daemon has gone';
 
@@ -99,12 +100,9 @@ export class Control implements Disposable {
     let control: Control | undefined;
     try {
       return await new Promise<Control>((resolve, reject) => {
-        const timer = setTimeout(
-          () => reject(new SessionError('the daemon does not answer', SEE_STATUS)),
-          timeoutMs,
-        );
+        const stop = patience(timeoutMs, reject);
         const fail = (why: string) => {
-          clearTimeout(timer);
+          stop();
           reject(new SessionError(why, SEE_STATUS));
           if (control !== undefined) control.#end();
         };
@@ -117,7 +115,7 @@ export class Control implements Disposable {
             control.#receive(message as { id: number; result?: unknown; error?: string });
             return;
           }
-          clearTimeout(timer);
+          stop();
           control = new Control(socket, message as Greeting);
           resolve(control);
         });
@@ -135,14 +133,14 @@ export class Control implements Disposable {
     if (this.#gone !== undefined) return Promise.reject(this.#gone);
     const id = this.#nextId++;
     return new Promise<T>((resolve, reject) => {
+      const stop = patience(timeoutMs, (error) => {
+        this.#waiting.delete(id);
+        reject(error);
+      });
       const done = () => {
-        clearTimeout(timer);
+        stop();
         this.#waiting.delete(id);
       };
-      const timer = setTimeout(() => {
-        done();
-        reject(new SessionError('the daemon does not answer', SEE_STATUS));
-      }, timeoutMs);
       this.#waiting.set(id, {
         resolve: (result) => {
           done();
@@ -173,6 +171,22 @@ export class Control implements Disposable {
     this.#gone ??= daemonGone(this.greeting.name);
     for (const waiting of this.#waiting.values()) waiting.reject(this.#gone);
   }
+}
+
+/**
+ * Gives up on an answer after `timeoutMs`. While this process itself does something else, its event loop does not get to
+ * what the daemon has sent, and that is not the daemon's fault: the time counts in steps, of which such a while is one.
+ *
+ * @returns stops it.
+ */
+function patience(timeoutMs: number, giveUp: (error: SessionError) => void): () => void {
+  let left = PATIENCE_STEPS;
+  const timer = setInterval(() => {
+    if (--left > 0) return;
+    clearInterval(timer);
+    giveUp(new SessionError('the daemon does not answer', SEE_STATUS));
+  }, timeoutMs / PATIENCE_STEPS);
+  return () => clearInterval(timer);
 }
 
 /** The daemon ended in the middle of what it was needed for. */

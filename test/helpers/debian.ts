@@ -4,7 +4,16 @@
  * tests' cache folder.
  */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { cacheFolder } from './hand.ts';
 
@@ -31,8 +40,9 @@ const VERSION = 2;
 export function debianTree(): string {
   const folder = join(cacheFolder(), `debian-${VERSION}-${process.arch}`);
   if (existsSync(folder)) return folder;
-  const draft = `${folder}.draft`;
-  rmSync(draft, { recursive: true, force: true });
+  // Of two suites that make it at once the second to be ready throws its own away.
+  const draft = mkdtempSync(`${folder}.draft-`);
+  chmodSync(draft, 0o755);
   const codename = /^VERSION_CODENAME=(\w+)/m.exec(readFileSync('/etc/os-release', 'utf8'))?.[1];
   const suite = codename ?? 'bookworm';
   run('debootstrap', ['--variant=minbase', '--include=ca-certificates', suite, draft]);
@@ -58,7 +68,12 @@ export function debianTree(): string {
     cd /root/source && apt-get source --download-only ${SOURCE}
   `,
   ]);
-  renameSync(draft, folder);
+  try {
+    renameSync(draft, folder);
+  } catch (error) {
+    if (!existsSync(folder)) throw error;
+    rmSync(draft, { recursive: true });
+  }
   return folder;
 }
 

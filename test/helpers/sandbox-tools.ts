@@ -118,7 +118,7 @@ export async function stop(child: ChildProcess): Promise<void> {
   await ended;
 }
 
-/** Follows a process and its threads with strace(1). @returns ends that, and gives the lines. */
+/** Follows a process and its threads with strace(1). @returns ends that, and gives a line for each call. */
 export async function traced(
   pid: number,
   file: string,
@@ -134,8 +134,27 @@ export async function traced(
     const ended = new Promise((resolve) => trace.once('exit', resolve));
     trace.kill('SIGTERM');
     await ended;
-    return readFileSync(file, 'utf8').split('\n');
+    return wholeCalls(readFileSync(file, 'utf8').split('\n'));
   };
+}
+
+/** A call during which another thread's was printed stands in two lines: makes one of them, where the second was. */
+function wholeCalls(lines: readonly string[]): string[] {
+  const begun = new Map<string, string>();
+  const whole: string[] = [];
+  for (const line of lines) {
+    const thread = /^\d+/.exec(line)?.[0] ?? '';
+    const first = /^(.*) <unfinished \.\.\.>$/.exec(line)?.[1];
+    const rest = /^\d+ +<\.\.\. \w+ resumed>(.*)$/.exec(line)?.[1];
+    if (first !== undefined) begun.set(thread, first);
+    else if (rest === undefined) whole.push(line);
+    else {
+      whole.push(`${begun.get(thread) ?? line} ${rest}`);
+      begun.delete(thread);
+    }
+  }
+  // Those that waited when it ended.
+  return [...whole, ...begun.values()];
 }
 
 /** Runs a program to its end. @throws Error with what it printed, unless it exits 0. */
