@@ -30,15 +30,13 @@ const LONG_ONLY = SCALE < 2 ? ['import-system'] : [];
 const UPPERS = { tmpfs: ['random', 'requests'], disk: ['random', 'requests'] };
 /** The others that do. */
 const ON_MOUNTED = ['commit', 'diff', 'export', 'history', 'limits', 'programs', 'undo'];
-/** The first three drop the kernel's caches, which are everybody's: they run at the end, beside two that do not care. */
-const LAST = ['programs', 'random', 'session-reach', 'podman', 'kills'];
-/** These measure, or count what the kernel asks for with its caches undisturbed: they run alone, after all. */
+/** These measure, or count what the kernel asks for while nobody drops its caches: they run alone, after all. */
 const ALONE = ['requests', 'endurance', 'limits'];
-/** These take longest, and so begin first; commit-system when commit-debian has made the Debian tree of both. */
+/** These take longest, and so begin first; others need the Debian tree that commit-debian makes. */
 const LONG = [
-  'programs',
   'commit-debian',
   'commit-faults',
+  'programs',
   'bench',
   'diff',
   'commit-session',
@@ -171,14 +169,12 @@ async function runMounted(env) {
       await runApart(suite, upper, { ...env, OSTREE_TS_TEST_UPPER: upper });
     }
   };
-  const stages = [0, 1, 2].map((stage) => all.filter(({ suite }) => stageOf(suite) === stage));
+  const alone = all.filter(({ suite }) => ALONE.includes(suite));
+  const beside = all.filter(({ suite }) => !ALONE.includes(suite)).values();
   // A mountpoint for the sessions of each: a folder that is there anyway, or goes again.
   const isNew = mkdirSync(SESSIONS, { recursive: true, mode: 0o700 }) !== undefined;
-  for (const [stage, some] of stages.entries()) {
-    const queue = some.values();
-    const lanes = stage < 2 ? AT_ONCE : 1;
-    await Promise.all(Array.from({ length: lanes }, () => apart(queue)));
-  }
+  await Promise.all(Array.from({ length: AT_ONCE }, () => apart(beside)));
+  await apart(alone);
   // Not there: a session that ended meanwhile was the last.
   if (isNew && existsSync(SESSIONS)) rmdirSync(SESSIONS);
 }
@@ -188,12 +184,6 @@ const SESSIONS = '/run/ostree-ts';
 /** @param {string} suite @returns the place in LONG, or behind all of it. */
 function rank(suite) {
   return LONG.includes(suite) ? LONG.indexOf(suite) : LONG.length;
-}
-
-/** @param {string} suite */
-function stageOf(suite) {
-  if (ALONE.includes(suite)) return 2;
-  return LAST.includes(suite) ? 1 : 0;
 }
 
 /** @param {string} suite @param {string} upper @param {NodeJS.ProcessEnv} env */

@@ -5,6 +5,7 @@ import { closeSync, openSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { inflateWhole } from '../src/ostree/data.ts';
 import { ContentCheck } from '../src/ostree/inflate.ts';
+import { encodeDirTree, parseDirTree } from '../src/ostree/dirtree.ts';
 import { FormatError, TupleWriter, arrayOf } from '../src/ostree/gvariant.ts';
 import { booleanOf, parseKeyFile } from '../src/ostree/keyfile.ts';
 import {
@@ -12,7 +13,6 @@ import {
   parseArchiveHeader,
   parseCommit,
   parseDirMeta,
-  parseDirTree,
   parseFileMeta,
   parseFileXattrs,
   sha256,
@@ -112,6 +112,37 @@ test('reads dirtrees whose offsets are one, two and four bytes wide', (t) => {
     t.is(dirs.find(`d${names.at(-1) ?? ''}`), count - 1);
     t.is(dirs.checksum(count - 1, 0), '44'.repeat(32));
     t.is(dirs.checksum(count - 1, 1), '55'.repeat(32));
+  }
+});
+
+const fileNamed = (name: string) => ({ name, checksum: sha256(Buffer.from(name)) });
+const dirNamed = (name: string) => ({ ...fileNamed(name), meta: '55'.repeat(32) });
+const numbered = (prefix: string, count: number) =>
+  Array.from({ length: count }, (_, index) => prefix + String(index).padStart(4, '0'));
+
+test('a dirtree is written from another, whatever of it is new, other or gone', (t) => {
+  for (const count of [0, 1, 3, 100, 2500]) {
+    const files = numbered('f', count);
+    const dirs = numbered('d', count);
+    const bytesOfBase = encodeDirTree(files.map(fileNamed), dirs.map(dirNamed));
+    const tree = parseDirTree(bytesOfBase);
+    t.deepEqual(encodeDirTree([], [], { tree, gone: [] }), bytesOfBase);
+    // At both ends and within; a file that becomes a directory, and the other way; names that are not there.
+    const gone = ['f0000', dirs.at(-1) ?? 'd', 'f0050', 'none', 'zzz'];
+    const newFiles = ['zz', 'a', 'f0002x', 'd0001'].map(fileNamed);
+    const newDirs = ['f0001', 'b', 'zzzz'].map(dirNamed);
+    const changed = { ...fileNamed('f0060'), checksum: '66'.repeat(32) };
+    const given = new Set([...gone, ...[...newFiles, ...newDirs, changed].map(({ name }) => name)]);
+    const kept = (names: string[]) => names.filter((name) => !given.has(name));
+    const whole = encodeDirTree(
+      [...kept(files).map(fileNamed), ...newFiles, changed],
+      [...kept(dirs).map(dirNamed), ...newDirs],
+    );
+    const made = encodeDirTree([...newFiles, changed], newDirs, { tree, gone });
+    t.true(made.equals(whole), `${count}`);
+    const read = parseDirTree(made);
+    t.is(read.files.checksum(read.files.find('f0060')), changed.checksum);
+    t.deepEqual([read.dirs.find('f0001') >= 0, read.files.find('f0001')], [true, -1]);
   }
 });
 

@@ -6,6 +6,7 @@ import { deflateRawSync } from 'node:zlib';
 import test, { type ExecutionContext } from 'ava';
 import { native } from '../src/native.ts';
 import { inflateWhole } from '../src/ostree/data.ts';
+import { parseDirTree } from '../src/ostree/dirtree.ts';
 import { FormatError } from '../src/ostree/gvariant.ts';
 import { parseKeyFile } from '../src/ostree/keyfile.ts';
 import {
@@ -14,7 +15,6 @@ import {
   parseArchiveHeader,
   parseCommit,
   parseDirMeta,
-  parseDirTree,
   parseFileMeta,
   parseFileXattrs,
   type Xattr,
@@ -148,8 +148,9 @@ const TARGETS: Record<string, Target> = {
       const { files, dirs } = parseDirTree(input);
       assertNames(files.names);
       assertNames(dirs.names);
-      for (const name of files.names) if (dirs.names.includes(name)) throw new Error(name);
-      for (const [index, name] of dirs.names.entries()) {
+      const dirNames = new Set(dirs.names);
+      for (const name of files.names) if (dirNames.has(name)) throw new Error(name);
+      for (const [index, name] of [...dirNames].entries()) {
         if (dirs.find(name) !== index) throw new Error(name);
         if (!/^[0-9a-f]{64}$/.test(dirs.checksum(index, 1))) throw new Error(name);
       }

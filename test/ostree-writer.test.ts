@@ -10,7 +10,7 @@ import { contents } from '../src/ostree/data.ts';
 import { stringsVariant } from '../src/ostree/gvariant.ts';
 import { initRepository } from '../src/ostree/init.ts';
 import type { Checksum } from '../src/ostree/objects.ts';
-import type { TreeDirectory, TreeFile } from '../src/ostree/object-bytes.ts';
+import type { TreeDirectory, TreeFile } from '../src/ostree/dirtree.ts';
 import { Repository } from '../src/ostree/repo.ts';
 import { RepositoryWriter } from '../src/ostree/writer.ts';
 import {

@@ -249,7 +249,7 @@ export class CommitLayer implements LowerLayer<CommitNode> {
   /** None can be counted in a directory that cannot be read; it is still there. */
   #subdirectories({ digest }: CommitNode): number {
     try {
-      return this.#objects.view(digest).tree.dirs.names.length;
+      return this.#objects.view(digest).tree.dirs.length;
     } catch (error) {
       if (error instanceof FsError) return 0;
       throw error;

@@ -8,7 +8,8 @@ import type { Native } from '../native.ts';
 import { fileInfo, fileXattrs, type FileInfo } from '../ostree/content.ts';
 import { verifySymlink } from '../ostree/data.ts';
 import { checksumOf } from '../ostree/objects.ts';
-import type { Digest, DirTree, Meta, Xattr } from '../ostree/objects.ts';
+import type { DirTree } from '../ostree/dirtree.ts';
+import type { Digest, Meta, Xattr } from '../ostree/objects.ts';
 import { ObjectError } from '../ostree/failures.ts';
 import { type Repository } from '../ostree/repo.ts';
 import { FileCache, type FileCacheOptions, type OpenFile } from './file-cache.ts';
@@ -26,8 +27,9 @@ const TREES_MAX_BYTES = 12 * 1024 * 1024;
 const METAS_MAX = 2048;
 const INFOS_MAX = 16_384;
 const XATTRS_MAX = 4096;
-/** What a dirtree takes without its names: two lists, each with its arrays, and the object's bytes. */
+/** What a dirtree takes besides its bytes: two lists, each with its arrays; and for each name, where it is. */
 const VIEW_BYTES = 1536;
+const NAME_BYTES = 8;
 /** Broken objects that are remembered by name. */
 const PROBLEMS_MAX = 100;
 
@@ -95,11 +97,10 @@ export class ObjectCache {
 
   #viewOf(tree: DirTree): View {
     const { files, dirs } = tree;
-    let cost = VIEW_BYTES;
     let whiteouts: Map<Name, number> | undefined;
-    for (const [index, name] of files.names.entries()) {
-      cost += 88 + 2 * name.length;
-      if (!name.startsWith(WHITEOUT_PREFIX)) continue;
+    for (let index = files.from(WHITEOUT_PREFIX); index < files.length; index++) {
+      const name = files.name(index);
+      if (!name.startsWith(WHITEOUT_PREFIX)) break;
       const shown = name.slice(WHITEOUT_PREFIX.length);
       // Where the deployment could make no device of that name, the file stays a file.
       if (shown === '' || shown === '.' || shown === '..') continue;
@@ -108,7 +109,8 @@ export class ObjectCache {
       whiteouts ??= new Map();
       whiteouts.set(shown, index);
     }
-    for (const name of dirs.names) cost += 120 + 2 * name.length;
+    const names = files.length + dirs.length;
+    const cost = VIEW_BYTES + NAME_BYTES * names + files.size + dirs.size;
     return { tree, whiteouts, cost };
   }
 

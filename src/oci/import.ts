@@ -7,7 +7,7 @@ import { SessionError } from '../errors.ts';
 import type { ByteString } from '../native.ts';
 import { stringsVariant, stringVariant, type Variant } from '../ostree/gvariant.ts';
 import type { Checksum } from '../ostree/objects.ts';
-import type { TreeDirectory, TreeFile } from '../ostree/object-bytes.ts';
+import type { TreeDirectory, TreeFile } from '../ostree/dirtree.ts';
 import { readBranch } from '../ostree/refs.ts';
 import { checkRef, RepositoryWriter } from '../ostree/writer.ts';
 import type { Bytes } from './bytes.ts';

@@ -32,7 +32,7 @@ export interface Variant {
 }
 
 /** Bytes of one framing offset in a container of `size` bytes; 0 in an empty one. */
-function offsetWidth(size: number): number {
+export function offsetWidth(size: number): number {
   if (size === 0) return 0;
   if (size <= 0xff) return 1;
   if (size <= 0xffff) return 2;
@@ -295,7 +295,7 @@ function bytesOf(bytes: Uint8Array): Buffer {
 }
 
 /** The offsets for a body of `size` bytes, in the smallest width that can express the container with them. */
-function framing(size: number, offsets: number[]): Buffer {
+export function framing(size: number, offsets: readonly number[]): Buffer {
   if (offsets.length === 0) return Buffer.alloc(0);
   const width = [1, 2, 4].find((w) => size + offsets.length * w < 2 ** (8 * w)) ?? 4;
   const table = Buffer.alloc(offsets.length * width);

@@ -1,11 +1,7 @@
-/** The objects of a repository: values to bytes. */
-import type { ByteString } from '../native.ts';
+/** The objects of a repository, dirtrees apart: values to bytes. */
 import { arrayOf, encodeDictionary, TupleWriter } from './gvariant.ts';
 import {
   type ArchiveHeader,
-  CHECKSUM_BYTES,
-  checkName,
-  type Checksum,
   type Commit,
   type ContentHeader,
   HEADER_PREFIX,
@@ -49,54 +45,6 @@ export function encodeMeta({ uid, gid, mode, xattrs }: Meta): Buffer {
   numbers.writeUInt32BE(gid, 4);
   numbers.writeUInt32BE(mode, 8);
   return new TupleWriter().fixed(numbers).member(fileXattrs(xattrs)).end();
-}
-
-/** A name of a dirtree, with what stands behind it. */
-export interface TreeFile {
-  name: ByteString;
-  checksum: Checksum;
-}
-
-export interface TreeDirectory extends TreeFile {
-  /** The dirmeta; `checksum` is the dirtree. */
-  meta: Checksum;
-}
-
-/** `(a(say)a(sayay))`, sorted by name. */
-export function encodeDirTree(files: readonly TreeFile[], dirs: readonly TreeDirectory[]): Buffer {
-  const fileList = nameList(files, ({ checksum }) => [checksum]);
-  const dirList = nameList(dirs, ({ checksum, meta }) => [checksum, meta]);
-  return new TupleWriter().member(fileList).member(dirList).end();
-}
-
-/** `a(say)` or `a(sayay)`. */
-function nameList<T extends TreeFile>(
-  entries: readonly T[],
-  checksums: (entry: T) => Checksum[],
-): Buffer {
-  const sorted = entries.toSorted((a, b) => (a.name < b.name ? -1 : 1));
-  return arrayOf(
-    sorted.map((entry) => {
-      checkName(entry.name);
-      return encodeNamed(entry.name, checksums(entry));
-    }),
-  );
-}
-
-/** `(say)` or `(sayay)`. By hand: commits have thousands of them. */
-function encodeNamed(name: ByteString, checksums: readonly Checksum[]): Buffer {
-  const first = name.length + 1;
-  const end = first + CHECKSUM_BYTES * checksums.length;
-  // Of each member but the last, the last of these first.
-  const width = end + checksums.length <= 0xff ? 1 : 2;
-  const bytes = Buffer.alloc(end + width * checksums.length);
-  bytes.write(name, 0, 'latin1');
-  for (const [index, checksum] of checksums.entries()) {
-    const at = first + CHECKSUM_BYTES * index;
-    bytes.write(checksum, at, CHECKSUM_BYTES, 'hex');
-    bytes.writeUIntLE(at, end + width * (checksums.length - 1 - index), width);
-  }
-  return bytes;
 }
 
 /** `(a{sv}aya(say)sstayay)` */

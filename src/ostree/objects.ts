@@ -1,6 +1,6 @@
 /**
  * The objects of a repository: bytes to values, with every rule a reader must hold them to; values to bytes are
- * object-bytes.ts's. Pure; where objects are stored is repo.ts's and content.ts's. Names, link targets and attribute
+ * object-bytes.ts's, dirtrees dirtree.ts's. Pure; where objects are stored is repo.ts's and content.ts's. Names, link targets and attribute
  * names are byte strings.
  */
 import { createHash } from 'node:crypto';
@@ -9,7 +9,6 @@ import {
   FormatError,
   TupleReader,
   dictionaryIn,
-  elementEnds,
   elements,
   stringIn,
   type Span,
@@ -37,7 +36,7 @@ const S_IFLNK = 0o120000;
 
 /** A limit of Linux: a longer target cannot be read through a mount, nor checked out. */
 const PATH_MAX = 4095;
-const NAME_MAX = 255;
+export const NAME_MAX = 255;
 export const CHECKSUM_BYTES = 32;
 
 export interface Xattr {
@@ -117,89 +116,7 @@ export function parseCommit(bytes: Buffer): Commit {
   };
 }
 
-/**
- * One of the two lists of a dirtree: names in byte order, each with one checksum (files: content) or two (directories:
- * dirtree, dirmeta), which stay in the object's own bytes until somebody asks.
- */
-export class NameList {
-  readonly names: ByteString[];
-  readonly #bytes: Buffer;
-  /** Where each entry's first checksum begins; the second follows it. */
-  readonly #checksums: Uint32Array;
-
-  constructor(bytes: Buffer, span: Span, checksums: 1 | 2) {
-    const ends = elementEnds(bytes, span);
-    this.#bytes = bytes;
-    this.#checksums = new Uint32Array(ends.length);
-    this.names = [];
-    let start = span.start;
-    let last = '';
-    for (const [index, end] of ends.entries()) {
-      const entry = new TupleReader(bytes, { start, end }, checksums);
-      const name = entry.string();
-      checkName(name);
-      if (name <= last) {
-        throw new FormatError(name === last ? 'a name appears twice' : 'names are not sorted');
-      }
-      for (let each = 0; each < checksums; each++) {
-        const checksum = entry.member(1);
-        if (checksum.end - checksum.start !== 32) {
-          throw new FormatError(`a checksum has ${checksum.end - checksum.start} bytes`);
-        }
-        if (each === 0) this.#checksums[index] = checksum.start;
-      }
-      entry.finish();
-      this.names.push(name);
-      last = name;
-      start = end;
-    }
-  }
-
-  /** The index of a name, or -1. */
-  find(name: ByteString): number {
-    let low = 0;
-    let high = this.names.length - 1;
-    while (low <= high) {
-      const middle = (low + high) >>> 1;
-      const found = this.names[middle] ?? '';
-      if (found === name) return middle;
-      if (found < name) low = middle + 1;
-      else high = middle - 1;
-    }
-    return -1;
-  }
-
-  /** The first (0) or second (1) checksum of an entry. */
-  checksum(index: number, which: 0 | 1 = 0): Checksum {
-    const at = (this.#checksums[index] ?? 0) + 32 * which;
-    return this.#bytes.toString('hex', at, at + 32);
-  }
-
-  /** The same in its short form. */
-  digest(index: number, which: 0 | 1 = 0): Digest {
-    const at = (this.#checksums[index] ?? 0) + 32 * which;
-    return this.#bytes.toString('latin1', at, at + 32);
-  }
-}
-
-export interface DirTree {
-  files: NameList;
-  dirs: NameList;
-}
-
-/** `(a(say)a(sayay))` */
-export function parseDirTree(bytes: Buffer): DirTree {
-  const tuple = new TupleReader(bytes, wholeOf(bytes), 1);
-  const files = new NameList(bytes, tuple.member(1), 1);
-  const dirs = new NameList(bytes, tuple.member(1), 2);
-  tuple.finish();
-  const [fewer, more] = files.names.length < dirs.names.length ? [files, dirs] : [dirs, files];
-  for (const name of fewer.names) {
-    if (more.find(name) !== -1) throw new FormatError('a name is both a file and a directory');
-  }
-  return { files, dirs };
-}
-
+/** @throws FormatError for what can be no name in a directory. */
 export function checkName(name: ByteString): void {
   if (name === '') throw new FormatError('a name is empty');
   if (name === '.' || name === '..') throw new FormatError(`a name is '${name}'`);

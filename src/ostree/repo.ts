@@ -7,16 +7,15 @@
 import { constants } from 'node:os';
 import { SessionError } from '../errors.ts';
 import type { ByteString, Native } from '../native.ts';
+import { type DirTree, parseDirTree } from './dirtree.ts';
 import { LOOK, ObjectError, errnoName, isNone, shown, unreadable, unusable } from './failures.ts';
 import { FormatError } from './gvariant.ts';
 import {
   parseCommit,
   parseDirMeta,
-  parseDirTree,
   sha256,
   type Checksum,
   type Commit,
-  type DirTree,
   type Meta,
 } from './objects.ts';
 import { readAll } from './read-file.ts';

@@ -8,18 +8,13 @@ import { constants } from 'node:os';
 import { SessionError, UsageError } from '../errors.ts';
 import { native as addon, type ByteString, type Native } from '../native.ts';
 import { ContentWriter, type Data } from './content-writer.ts';
+import { encodeDirTree, type TreeBase, type TreeDirectory, type TreeFile } from './dirtree.ts';
 import { FreeSpace } from './free-space.ts';
 import { FormatError } from './gvariant.ts';
 import { booleanOf, type KeyFile } from './keyfile.ts';
 import { lockShared, unwritable, type WaitOptions } from './lock.ts';
 import { sha256, type Checksum, type Commit, type ContentHeader, type Meta } from './objects.ts';
-import {
-  encodeCommit,
-  encodeDirTree,
-  encodeMeta,
-  type TreeDirectory,
-  type TreeFile,
-} from './object-bytes.ts';
+import { encodeCommit, encodeMeta } from './object-bytes.ts';
 import { isRefName } from './refs.ts';
 import { errnoName, shown } from './failures.ts';
 import { Repository } from './repo.ts';
@@ -130,9 +125,18 @@ export class RepositoryWriter implements AsyncDisposable {
     return this.#writeMetadata(encodeMeta(this.kept(meta)), 'dirmeta');
   }
 
-  /** @throws SessionError for a name that cannot be stored. */
-  writeDirTree(files: readonly TreeFile[], dirs: readonly TreeDirectory[]): Checksum {
-    return this.#writeMetadata(encodeDirTree(files, dirs), 'dirtree');
+  /**
+   * A directory.
+   *
+   * @param base  what it holds besides; its objects are there, or will be.
+   * @throws FormatError for a name that cannot be stored.
+   */
+  writeDirTree(
+    files: readonly TreeFile[],
+    dirs: readonly TreeDirectory[],
+    base?: TreeBase,
+  ): Checksum {
+    return this.#writeMetadata(encodeDirTree(files, dirs, base), 'dirtree');
   }
 
   writeCommit(commit: Commit): Checksum {

@@ -1,14 +1,8 @@
 /** Builds the tree of a commit out of a snapshot and what the session is over. */
 import type { SnapshotEntry } from '../overlay/snapshot.ts';
 import { S_IFDIR, S_IFMT, S_IFREG } from '../layers/layer.ts';
-import {
-  removeChild,
-  type Base,
-  type Child,
-  type Children,
-  type CommitStore,
-  type DirectoryObjects,
-} from './commit-store.ts';
+import type { Base } from './commit-base.ts';
+import { Children, type CommitStore, type DirectoryObjects } from './commit-store.ts';
 import type { SnapshotReader } from './snapshot-reader.ts';
 
 export class CommitTree {
@@ -43,8 +37,8 @@ export class CommitTree {
   }
 
   async #directory(entry: SnapshotEntry): Promise<DirectoryObjects> {
-    const children: Children =
-      entry.base === undefined ? new Map<never, never>() : await this.#base.children(entry.base);
+    const children =
+      entry.base === undefined ? new Children() : this.#base.children(entry.path, entry.base);
     const within = `${entry.path}/`;
     for (;;) {
       const next = await this.#next();
@@ -59,19 +53,18 @@ export class CommitTree {
   }
 
   async #child(children: Children, entry: SnapshotEntry, name: string): Promise<void> {
-    removeChild(children, name);
+    children.remove(name);
     if (entry.gone === true) return;
     if (entry.same !== undefined) {
-      const child = await this.#base.child(entry.same);
-      if (child !== undefined) children.set(name, child);
+      const child = this.#base.child(entry.path, entry.same);
+      if (child !== undefined) children.put(name, child);
       return;
     }
     const isStored = this.#store.checkName(entry.path);
     if ((entry.mode & S_IFMT) === S_IFDIR) {
       // What is in it is read in any case: it follows.
       const made = await this.#directory(entry);
-      const child: Child = { kind: 'directory', store: () => made };
-      if (isStored) children.set(name, child);
+      if (isStored) children.put(name, { kind: 'directory', store: () => made });
       return;
     }
     if (!isStored) return;
@@ -80,6 +73,7 @@ export class CommitTree {
         ? undefined
         : <T>(use: (data: AsyncIterable<Uint8Array> | Iterable<Uint8Array>) => Promise<T>) =>
             this.#reader.read(entry, use);
-    await this.#store.file(children, entry.path, entry, read);
+    const stored = await this.#store.file(entry.path, entry, read);
+    if (stored !== undefined) children.put(stored.name, { kind: 'file', store: () => stored });
   }
 }

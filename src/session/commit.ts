@@ -10,15 +10,8 @@ import { ObjectError, unusable } from '../ostree/failures.ts';
 import { Repository } from '../ostree/repo.ts';
 import { checkRef, RepositoryWriter } from '../ostree/writer.ts';
 import { bytes, type HostPath, shown } from './checks.ts';
-import {
-  CommitBase,
-  CommitStore,
-  DirectoryBase,
-  type Base,
-  type Child,
-  type Children,
-  type DirectoryObjects,
-} from './commit-store.ts';
+import { CommitBase, DeploymentBase, DirectoryBase, placeIn, type Base } from './commit-base.ts';
+import { CommitStore, type DirectoryObjects } from './commit-store.ts';
 import { CommitTree } from './commit-tree.ts';
 import type { SessionRecord } from './record.ts';
 import type { SnapshotReader } from './snapshot-reader.ts';
@@ -288,7 +281,7 @@ class CommitJob {
     const replaced = async (place: Required<Place>, depth: number): Promise<DirectoryObjects> => {
       const name = names[depth];
       if (name === undefined) return made;
-      const children = await base.children(place);
+      const children = base.children('', place);
       const below = placeIn(source.repository, place.checksum, name);
       if (below?.meta === undefined) {
         throw new SessionError(`'/${shown(source.prefix)}' is not a directory of the commit`);
@@ -297,7 +290,7 @@ class CommitJob {
         { path: '', checksum: below.checksum, meta: below.meta },
         depth + 1,
       );
-      children.set(name, { kind: 'directory', store: () => child });
+      children.put(name, { kind: 'directory', store: () => child });
       const from = { ...source.repository.dirMeta(place.meta), rdevMajor: 0, rdevMinor: 0 };
       return this.#store.directory(from, children, place.meta);
     };
@@ -325,55 +318,6 @@ class CommitJob {
       ...made,
     });
   }
-}
-
-/** A deployment: its files are those of its commit. What is not in the commit (its /etc) is read. */
-class DeploymentBase implements Base {
-  readonly #source: Source;
-  readonly #commit: CommitBase;
-  readonly #directories: DirectoryBase;
-
-  constructor(source: Source, commit: CommitBase, directories: DirectoryBase) {
-    this.#source = source;
-    this.#commit = commit;
-    this.#directories = directories;
-  }
-
-  children(place: Place): Promise<Children> {
-    const found = this.#find(place);
-    return found?.meta === undefined
-      ? this.#directories.children(place)
-      : this.#commit.children(found);
-  }
-
-  child(place: Place): Promise<Child | undefined> {
-    const found = this.#find(place);
-    return found === undefined ? this.#directories.child(place) : this.#commit.child(found);
-  }
-
-  #find({ path = '' }: Place): Place | undefined {
-    const { base, prefix, repository } = this.#source;
-    let at: Place | undefined = { checksum: base.tree, meta: base.meta };
-    for (const name of `${prefix}/${path}`.split('/')) {
-      if (name === '') continue;
-      if (at?.meta === undefined) return undefined;
-      at = placeIn(repository, at.checksum ?? '', name);
-    }
-    return at;
-  }
-}
-
-/** What a dirtree has under a name. */
-function placeIn(
-  repository: Repository,
-  tree: Checksum,
-  name: ByteString,
-): { checksum: Checksum; meta?: Checksum } | undefined {
-  const { files, dirs } = repository.dirTree(tree);
-  const dir = dirs.find(name);
-  if (dir !== -1) return { checksum: dirs.checksum(dir), meta: dirs.checksum(dir, 1) };
-  const file = files.find(name);
-  return file === -1 ? undefined : { checksum: files.checksum(file) };
 }
 
 /** @throws SessionError naming what cannot be stored, if there is anything. */

@@ -3,12 +3,8 @@ import { createHash } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type Checksum } from '../../src/ostree/objects.ts';
-import {
-  contentHeader,
-  encodeCommit,
-  encodeDirTree,
-  encodeMeta,
-} from '../../src/ostree/object-bytes.ts';
+import { encodeDirTree } from '../../src/ostree/dirtree.ts';
+import { contentHeader, encodeCommit, encodeMeta } from '../../src/ostree/object-bytes.ts';
 import { objectPath } from './repositories.ts';
 
 /** More than what a session remembers of content objects: further files have them again. */

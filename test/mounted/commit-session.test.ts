@@ -229,7 +229,7 @@ for (const upper of ['memory', 'tmpfs', 'dir'] as const) {
       using writer = startWriter(session.mountpoint);
       while (!existsSync(join(session.mountpoint, 'live', `${FILES - 1}`))) await sleep(20);
       await sleep(100);
-      for (let round = 0; round < 5 * SCALE; round++) {
+      for (let round = 0; round < 3 * SCALE; round++) {
         const { commit } = await session.session.commit({ branch: 'live', parent: 'none' });
         const held = Array.from({ length: FILES }, (_, index) =>
           ostree('cat', `--repo=${repo}`, commit ?? '', `/live/${index}`),
