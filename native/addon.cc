@@ -54,6 +54,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Add<Wake>(exports, "wake");
   exports.Set("now", Napi::Function::New<Now>(env, "now"));
   Add<PrctlIoFlusher>(exports, "prctlIoFlusher");
+  Add<Exit>(exports, "exit");
   Add<Mlockall>(exports, "mlockall");
   Add<RaiseNofile>(exports, "raiseNofile");
   Add<DetachedReadonlyBind>(exports, "detachedReadonlyBind");

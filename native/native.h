@@ -192,6 +192,7 @@ Napi::Value Eventfd(const Info& info);
 Napi::Value Wake(const Info& info);
 void Now(const Info& info);
 Napi::Value PrctlIoFlusher(const Info& info);
+Napi::Value Exit(const Info& info);
 Napi::Value Mlockall(const Info& info);
 Napi::Value RaiseNofile(const Info& info);
 

@@ -302,6 +302,8 @@ export interface Native {
   now(out: Float64Array, coarse: boolean): void;
   /** prctl(PR_SET_IO_FLUSHER): our allocations never wait for writeback of a FUSE mount. Root only. */
   prctlIoFlusher(): number;
+  /** _exit(2): nothing is flushed, no thread joined. */
+  exit(code: number): never;
   /** mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT). */
   mlockall(): number;
   /** Raises RLIMIT_NOFILE to the hard limit. @returns that limit. */

@@ -5,7 +5,6 @@
  * filesystem of its own, over the folder of these very modules; nothing of it is left but the code.
  */
 import { fileURLToPath } from 'node:url';
-import { setFlagsFromString } from 'node:v8';
 import { DirectoryLayer } from '../layers/directory.ts';
 import { type MemoryNode, MemoryUpper } from '../layers/memory.ts';
 import type { Channel, Native } from '../native.ts';
@@ -240,7 +239,7 @@ export class Rehearsal implements Disposable {
   /** Serves a few requests. @returns whether there are more. */
   proceed(): boolean {
     if (this.#isOver) return false;
-    if (this.#begun === 0) setFlagsFromString(`--interrupt-budget=${BUDGET_REHEARSING}`);
+    if (this.#begun === 0) setBudget(BUDGET_REHEARSING);
     this.#stage ??= this.#begin();
     const { channel, server, overlay } = this.#stage;
     if (channel.extend(SLICE)) {
@@ -259,7 +258,7 @@ export class Rehearsal implements Disposable {
     if (this.#isOver) return;
     this.#isOver = true;
     this.#stage?.overlay.close();
-    setFlagsFromString(`--interrupt-budget=${BUDGET}`);
+    if (this.#begun > 0) setBudget(BUDGET);
     this.#native.close(this.#memory);
     this.#native.close(this.#folder);
   }
@@ -280,4 +279,9 @@ export class Rehearsal implements Disposable {
     });
     return { channel, server, overlay };
   }
+}
+
+/** How much a function may run before V8 looks at it. The module takes milliseconds to load; it is part of Node: no path is opened. */
+function setBudget(budget: number): void {
+  process.getBuiltinModule('node:v8').setFlagsFromString(`--interrupt-budget=${budget}`);
 }

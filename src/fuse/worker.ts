@@ -5,8 +5,6 @@
  *   main -> worker   WorkerData, { type: 'serve', device }, { id, call, args } and a wake-up
  *   worker -> main   { type: 'ready' }, { type: 'log', message }, { id, result } or { id, error }, { type: 'ended' }
  */
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import type { MessagePort } from 'node:worker_threads';
 import { parentPort, receiveMessageOnPort } from 'node:worker_threads';
 import { NotYet } from '../errors.ts';
@@ -101,6 +99,12 @@ interface Message {
   args?: unknown;
 }
 
+/**
+ * How much V8 lets its heap grow, in percent of what is alive, before it collects: what a walk leaves is alive, and with
+ * V8's own choice as much again lies about as garbage. Marking costs a walk of 100,000 files no time that could be measured.
+ */
+const GROWTH_PERCENT = 40;
+
 /** Threads that wait for slow disks, so that metadata need not. */
 const READERS = 4;
 
@@ -117,12 +121,6 @@ const RELIEVED = 0.8;
  */
 const FORGOTTEN_MIN = 20_000;
 
-/**
- * How much V8 lets its heap grow, in percent of what is alive, before it collects: what a walk leaves is alive, and with
- * V8's own choice as much again lies about as garbage. Marking costs a walk of 100,000 files no time that could be measured.
- */
-const GROWTH_PERCENT = 40;
-
 class Worker {
   readonly #port: MessagePort;
   readonly #data: WorkerData;
@@ -133,7 +131,7 @@ class Worker {
   readonly #nameOf: Assembled['nameOf'];
   readonly #subject: Subject;
   readonly #control: Control;
-  readonly #collect: () => void = collector();
+  #collect: (() => void) | undefined;
   /** With a directory of /proc, opened while there is a path to it. */
   readonly #history: History | undefined;
   readonly #rehearsal: Rehearsal;
@@ -167,7 +165,7 @@ class Worker {
   }
 
   start(): void {
-    while (this.#data.rehearses === 'before' && this.#rehearsal.proceed());
+    if (this.#data.rehearses === 'before') while (this.#settle());
     this.#port.on('message', (message: Message) => this.#take(message));
     this.#post({ type: 'ready' });
   }
@@ -215,7 +213,7 @@ class Worker {
       log: (message) => this.#log(message),
       history: this.#history,
       onWake: () => this.#drain(),
-      onIdle: () => this.#rehearsal.proceed(),
+      onIdle: () => this.#settle(),
       wake: () => void this.#native.wake(wakeFd),
       onInterval: { requests: LOOK_INTERVAL, look: () => this.#look() },
     });
@@ -273,10 +271,17 @@ class Worker {
     }
   }
 
+  /** What a short command need not wait for. @returns whether there is more to do. */
+  #settle(): boolean {
+    this.#collect ??= collector();
+    return this.#rehearsal.proceed();
+  }
+
   /** Between requests, now and then: how full, how much to collect. */
   #look(): void {
     const { used, limit, inodes } = this.#overlay.usage();
     this.#peak = Math.max(this.#peak, inodes);
+    this.#collect ??= collector();
     if (this.#peak - inodes >= FORGOTTEN_MIN && 4 * inodes <= this.#peak) {
       this.#collect();
       this.#peak = inodes;
@@ -300,11 +305,17 @@ class Worker {
   }
 }
 
-/** Bounds V8's garbage. @returns its collector, which only a context that is made after the flag was set can see. */
+/**
+ * Bounds V8's garbage. As flags of the daemon's command they would make Node distrust all it has compiled beforehand: its
+ * start took a third longer.
+ *
+ * @returns V8's collector, which only a context that is made after the flag was set can see.
+ */
 function collector(): () => void {
+  const { setFlagsFromString } = process.getBuiltinModule('node:v8');
   setFlagsFromString(`--heap-growing-percent=${GROWTH_PERCENT}`);
   setFlagsFromString('--expose-gc');
-  return runInNewContext('gc') as () => void;
+  return process.getBuiltinModule('node:vm').runInNewContext('gc') as () => void;
 }
 
 const port = parentPort;

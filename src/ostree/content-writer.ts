@@ -1,11 +1,12 @@
 /** Makes content objects, as each mode of repository keeps them: content.ts has the table. */
-import { createHash, type Hash } from 'node:crypto';
+import type { Hash } from 'node:crypto';
 import { constants } from 'node:os';
 import { Readable } from 'node:stream';
 import { createDeflateRaw, deflateRawSync } from 'node:zlib';
 import { SessionError } from '../errors.ts';
 import type { Native } from '../native.ts';
 import type { FreeSpace } from './free-space.ts';
+import { newHash } from './hash.ts';
 import { unwritable } from './lock.ts';
 import { HEADER_PREFIX, type Checksum, type ContentHeader, type Meta } from './objects.ts';
 import { contentHeader, encodeArchiveHeader, encodeMeta } from './object-bytes.ts';
@@ -54,7 +55,7 @@ export class ContentWriter {
 
   async write(given: ContentHeader, data: Data): Promise<Checksum> {
     const header = this.kept(given);
-    const hash = createHash('sha256').update(contentHeader(header));
+    const hash = newHash().update(contentHeader(header));
     const isLink = (header.mode & S_IFMT) === S_IFLNK;
     if (isLink) {
       const checksum = hash.digest('hex');

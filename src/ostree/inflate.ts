@@ -2,11 +2,12 @@
  * Streams the data of content objects, inflates it, and checks it against the name of its object. Loads little, since a
  * thread of its own is made of it; what is wrong is a FormatError.
  */
-import { createHash, type Hash } from 'node:crypto';
+import type { Hash } from 'node:crypto';
 import { readSync } from 'node:fs';
 import { Readable } from 'node:stream';
 import { createInflateRaw, inflateRawSync } from 'node:zlib';
 import { FormatError } from './gvariant.ts';
+import { newHash } from './hash.ts';
 
 /** Of data that is read, and of data that comes out of it. */
 const CHUNK = 256 * 1024;
@@ -33,7 +34,7 @@ export interface Expected {
 
 /** Follows data as it comes by, and knows whether it is what the object's name says. */
 export class ContentCheck {
-  readonly #hash: Hash = createHash('sha256');
+  readonly #hash: Hash = newHash();
   readonly #checksum: string;
   readonly #size: number;
   #seen = 0;

@@ -3,7 +3,6 @@
  * object-bytes.ts's, dirtrees dirtree.ts's. Pure; where objects are stored is repo.ts's and content.ts's. Names, link targets and attribute
  * names are byte strings.
  */
-import { createHash } from 'node:crypto';
 import type { ByteString } from '../native.ts';
 import {
   FormatError,
@@ -14,6 +13,7 @@ import {
   type Span,
   type Variant,
 } from './gvariant.ts';
+import { newHash } from './hash.ts';
 
 /** SHA-256 as 64 lower-case hex digits: what an object is named by. */
 export type Checksum = string;
@@ -76,7 +76,7 @@ export interface Commit {
 }
 
 export function sha256(bytes: Uint8Array): Checksum {
-  return createHash('sha256').update(bytes).digest('hex');
+  return newHash().update(bytes).digest('hex');
 }
 
 function wholeOf(bytes: Buffer): Span {

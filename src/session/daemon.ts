@@ -320,10 +320,9 @@ class Daemon {
     return this.#exit(1);
   }
 
-  /** An exit joins the worker, which may be waiting for a request. */
+  /** At once: nothing is left to be written, and to take V8 down takes ten milliseconds. */
   #exit(code: number): never {
-    native.wake(this.#wakeFd);
-    process.exit(code);
+    return native.exit(code);
   }
 }
 
