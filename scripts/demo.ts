@@ -23,7 +23,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { initRepository } from '../src/ostree/init.ts';
 
-const MAIN = fileURLToPath(new URL('../bundle/cli/main.js', import.meta.url));
+const MAIN = fileURLToPath(new URL('../bundle/cli/main.cjs', import.meta.url));
 
 /** Runs `ostree-ts`, shows what was typed and what came back. @throws Error it failed. */
 function type(...args: string[]): void {

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import test from 'ava';
 
-const MAIN = fileURLToPath(new URL('../bundle/cli/main.js', import.meta.url));
+const MAIN = fileURLToPath(new URL('../bundle/cli/main.cjs', import.meta.url));
 const DEMO = fileURLToPath(new URL('../scripts/demo.js', import.meta.url));
 const SETUP = fileURLToPath(new URL('../../scripts/setup.mjs', import.meta.url));
 const FOLDER = mkdtempSync(join(tmpdir(), 'cli-'));

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import test from 'ava';
 
-const MAIN = fileURLToPath(new URL('../bundle/cli/main.js', import.meta.url));
+const MAIN = fileURLToPath(new URL('../bundle/cli/main.cjs', import.meta.url));
 const PAGE = fileURLToPath(new URL('../man/ostree-ts.1', import.meta.url));
 
 /** fish leaves something in /tmp otherwise. */

@@ -15,7 +15,7 @@ import {
   scratch,
 } from './helpers/repositories.ts';
 
-const PROGRAM = fileURLToPath(new URL('../bundle/cli/main.js', import.meta.url));
+const PROGRAM = fileURLToPath(new URL('../bundle/cli/main.cjs', import.meta.url));
 
 const folder = scratch();
 test.after.always(() => remove(folder));

@@ -123,8 +123,8 @@ test('the package holds what runs, and nothing else', (t) => {
     'LICENSE',
     'build/src/index.js',
     'build/src/index.d.ts',
-    'build/bundle/cli/main.js',
-    'build/bundle/cli/mount.js',
+    'build/bundle/cli/main.cjs',
+    'build/bundle/cli/mount.cjs',
     'build/bundle/session/daemon.cjs',
     'build/bundle/fuse/worker.cjs',
     'build/bundle/fuse/libfuse-worker.js',
@@ -281,7 +281,7 @@ test('without an addon that fits, one line says what is missing, and a local bui
   const copy = join(PROJECT, 'node_modules/without');
   cpSync(PACKAGE, copy, { recursive: true });
   rmSync(join(copy, 'prebuilds'), { recursive: true });
-  const main = join(copy, 'build/bundle/cli/main.js');
+  const main = join(copy, 'build/bundle/cli/main.cjs');
   const refused = await run(process.execPath, [main, 'status']);
   t.is(refused.code, 1);
   t.is(refused.out, '');

@@ -8,7 +8,7 @@ import { findSession, unlock, type UnlockOptions } from '../../src/index.ts';
 import { newFolder, type Peer, type Place } from './peers.ts';
 import { NO_USAGE, run, usageOf } from './process.ts';
 
-const PROGRAM = fileURLToPath(new URL('../../bundle/cli/main.js', import.meta.url));
+const PROGRAM = fileURLToPath(new URL('../../bundle/cli/main.cjs', import.meta.url));
 
 /** The modes, by the name that stands beside each figure. The first is the default of the command. */
 export const MODES: readonly Peer[] = [

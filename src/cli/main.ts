@@ -60,20 +60,25 @@ const streams = {
     process.stderr.write(`${line}\n`);
   },
 };
-process.exitCode = await (isMountForm(typed)
-  ? mount(typed, 'helper', streams)
-  : run(typed, {
-      ...streams,
-      load,
-      write: (bytes) => {
-        out.flush();
-        return new Promise((resolve) => {
-          process.stdout.write(bytes, () => resolve());
-        });
-      },
-      paint: painter(process.stdout.isTTY && !noColour && process.env['TERM'] !== 'dumb'),
-      cwd: workingDirectory(),
-      now: Date.now,
-      interrupted,
-    }));
-out.flush();
+/** Not at the top: what is waited for there cannot be CommonJS. */
+async function main(): Promise<void> {
+  process.exitCode = await (isMountForm(typed)
+    ? mount(typed, 'helper', streams)
+    : run(typed, {
+        ...streams,
+        load,
+        write: (bytes) => {
+          out.flush();
+          return new Promise((resolve) => {
+            process.stdout.write(bytes, () => resolve());
+          });
+        },
+        paint: painter(process.stdout.isTTY && !noColour && process.env['TERM'] !== 'dumb'),
+        cwd: workingDirectory(),
+        now: Date.now,
+        interrupted,
+      }));
+  out.flush();
+}
+
+void main();

@@ -5,7 +5,7 @@ import { mount } from './mount-program.ts';
 import { typedArguments } from './startup.ts';
 
 const isHelper = basename(process.argv[1] ?? '') === 'mount.fuse.ostree-ts';
-process.exitCode = await mount(typedArguments(), isHelper ? 'helper' : 'program', {
+void mount(typedArguments(), isHelper ? 'helper' : 'program', {
   out: (line) => console.log(line),
   err: (line) => console.error(line),
-});
+}).then((code) => (process.exitCode = code));

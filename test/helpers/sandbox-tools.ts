@@ -175,7 +175,7 @@ export function run(
 }
 
 /** The command, as a program and its first arguments. */
-export const PROGRAM: readonly string[] = ['/run/node', '/run/package/build/bundle/cli/main.js'];
+export const PROGRAM: readonly string[] = ['/run/node', '/run/package/build/bundle/cli/main.cjs'];
 
 /** Runs the command to its end. */
 export function ostreeTs(
