@@ -2,14 +2,16 @@
  * What hard links in a source are, when nobody says: links, or one object of a repository that several names share to
  * save space. Taking the one for the other is either a copy too many or a change that shows up in strange places.
  */
-import { lstatSync, readdirSync } from 'node:fs';
-import type { Stats } from 'node:fs';
+import { constants, existsSync } from 'node:fs';
 import { SessionError } from '../errors.ts';
-import type { ByteString } from '../native.ts';
+import { type ByteString, native, STAT, STAT_FIELDS } from '../native.ts';
 import { isSysroot, Sysroot } from '../ostree/sysroot.ts';
 
 /** A deployment's folder, in ostree/deploy/OS/deploy: CSUM.SERIAL. */
 const DEPLOYMENT = /^(.*\/ostree\/deploy\/[^/]+\/deploy\/[0-9a-f]{64}\.\d+)(?:\/|$)/;
+
+const DT_DIR = 4;
+const DT_REG = 8;
 
 /** Where the booted deployment is seen. */
 const USR = /^\/usr(?:\/|$)/;
@@ -36,7 +38,7 @@ export function linksOf(sources: readonly ByteString[]): 'shared' | 'separate' {
 function isInDeployment(source: ByteString): boolean {
   const [, deployment] = DEPLOYMENT.exec(source) ?? [];
   if (deployment === undefined) return USR.test(source) && isBooted();
-  return statOf(`${deployment}.origin`)?.isFile() === true;
+  return existsSync(Buffer.from(`${deployment}.origin`, 'latin1'));
 }
 
 function isBooted(): boolean {
@@ -48,42 +50,49 @@ function holdsObjects(source: ByteString): boolean {
   const folders = [source];
   let left = LOOKED_AT_MAX;
   let others = OTHERS_MAX;
-  for (let folder = folders.shift(); folder !== undefined; folder = folders.shift()) {
-    for (const name of namesIn(folder)) {
-      if (left-- <= 0 || others <= 0) return false;
-      const path = `${folder}/${name}`;
-      const stat = statOf(path);
-      if (stat?.isDirectory() === true) folders.push(path);
-      if (stat?.isFile() !== true) continue;
-      if (stat.nlink > 1 && stat.mtimeMs === 0) return true;
+  for (let folder = folders.pop(); folder !== undefined; folder = folders.pop()) {
+    const files = filesIn(folder, Math.min(left, others), folders);
+    left -= files.length;
+    for (const file of files) {
+      if (file.links > 1 && file.mtimeSec === 0) return true;
       // Checkouts make no links of empty files.
-      if (stat.size > 0) others--;
+      if (file.size > 0) others--;
     }
+    if (left <= 0 || others <= 0) return false;
   }
   return false;
 }
 
-function statOf(path: ByteString): Stats | undefined {
+/**
+ * Looks at no more than `limit` files of a directory, and adds what directories it has to `folders`. Nothing of one that cannot be
+ * read: programs will meet it themselves.
+ */
+function filesIn(
+  folder: ByteString,
+  limit: number,
+  folders: ByteString[],
+): { links: number; mtimeSec: number; size: number }[] {
+  const fd = native.open(folder, constants.O_RDONLY | constants.O_DIRECTORY, 0);
+  if (fd < 0) return [];
   try {
-    return lstatSync(bytes(path), { throwIfNoEntry: false });
-  } catch {
-    return undefined;
+    const listing = native.listDirectory(fd);
+    if (typeof listing === 'number') return [];
+    const { names, types } = listing;
+    for (const [index, name] of names.entries()) {
+      if (types[index] === DT_DIR) folders.push(`${folder}/${name}`);
+    }
+    const files = names.filter((_, index) => types[index] === DT_REG).slice(0, limit);
+    const stats = new Float64Array(files.length * STAT_FIELDS);
+    native.statMany(fd, files, 0, files.length, stats);
+    return files.map((_, index) => {
+      const field = (which: number) => stats[index * STAT_FIELDS + which] ?? 0;
+      return { links: field(STAT.NLINK), mtimeSec: field(STAT.MTIME_SEC), size: field(STAT.SIZE) };
+    });
+  } finally {
+    native.close(fd);
   }
-}
-
-/** Nothing for a directory that cannot be read: programs will meet it themselves. */
-function namesIn(folder: ByteString): ByteString[] {
-  try {
-    return readdirSync(bytes(folder), 'latin1');
-  } catch {
-    return [];
-  }
-}
-
-function bytes(path: ByteString): Buffer {
-  return Buffer.from(path, 'latin1');
 }
 
 function display(path: ByteString): string {
-  return bytes(path).toString();
+  return Buffer.from(path, 'latin1').toString();
 }
