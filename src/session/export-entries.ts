@@ -1,5 +1,6 @@
 /**
- * The entries of an archive of a session, in an order that is the same each time: a directory before what is in it.
+ * The entries of an archive of a session, in an order that is the same each time: a directory before what is in it, and a file
+ * before names that are linked to it.
  *
  * A changed file comes with the directories that lead to it, since whoever unpacks a layer by itself has to make them. A
  * removed name is an empty file `.wh.NAME`; a directory in which nothing is left of what it was has `.wh..wh..opq`.
@@ -27,43 +28,69 @@ export async function* wholeTree(tree: LiveTree, tally: Tally): AsyncGenerator<T
   yield* walk('/');
 }
 
-/** What has changed. @param hasWhiteouts  whether removals are told, or just counted. */
+/**
+ * What has changed. Of a million paths none is kept: directories are, and files with several names.
+ *
+ * @param changes  lists them, sorted by path; asked twice for whiteouts.
+ * @param hasWhiteouts  whether removals are told, or just counted.
+ */
 export async function* changedFiles(
   tree: LiveTree,
-  changes: AsyncIterable<Change>,
+  changes: () => AsyncIterable<Change>,
   tally: Tally,
   hasWhiteouts: boolean,
 ): AsyncGenerator<TarInput> {
-  const changed = new Set<ByteString>();
-  const added = new Set<ByteString>();
-  const removed = new Map<ByteString, ByteString[]>();
-  for await (const { kind, path } of changes) {
-    if (kind !== 'D') changed.add(path);
-    if (kind === 'A') added.add(path);
-    if (kind !== 'D') continue;
-    tally.deletions++;
-    const parent = parentOf(path);
-    const names = removed.get(parent);
-    if (names === undefined) removed.set(parent, [nameOf(path)]);
-    else names.push(nameOf(path));
-  }
   const writer = new EntryWriter(tree, tally);
-  if (changed.size === 0 && removed.size === 0) return;
-  const wanted = new Set(changed);
-  for (const path of [...changed, ...(hasWhiteouts ? removed.keys() : [])])
-    addParents(path, wanted);
-  addLinks(tree, changed, wanted);
-  for (const path of [...wanted].sort()) {
+  const emptied = hasWhiteouts ? await emptiedDirectories(tree, changes()) : new Set();
+  const written = new Set<ByteString>();
+  const directory = function* (path: ByteString): Generator<TarInput> {
+    if (written.has(path)) return;
+    if (path !== '/') yield* directory(parentOf(path));
+    yield* at(path);
+  };
+  const at = function* (path: ByteString): Generator<TarInput> {
     const input = writer.input(path);
-    if (input !== undefined) yield input;
-    const names = hasWhiteouts ? removed.get(path) : undefined;
-    if (names === undefined) continue;
-    // Not of the root, which unpackers may take for something else.
-    const isEmptied = path !== '/' && tree.names(path).every((name) => added.has(join(path, name)));
-    for (const name of isEmptied ? [OPAQUE_MARKER] : names.map((each) => WHITEOUT_PREFIX + each)) {
-      yield { entry: tarEntry('file', join(path, name).slice(1), { mode: 0 }) };
-    }
+    if (input === undefined) return;
+    yield input;
+    if (input.entry.kind !== 'directory') return;
+    written.add(path);
+    if (emptied.has(path)) yield removal(path, OPAQUE_MARKER);
+  };
+  for await (const { kind, path } of changes()) {
+    if (kind === 'D') tally.deletions++;
+    if (kind === 'D' && !hasWhiteouts) continue;
+    const parent = parentOf(path);
+    if (path !== '/') yield* directory(parent);
+    if (kind !== 'D') yield* at(path);
+    else if (!emptied.has(parent)) yield removal(parent, WHITEOUT_PREFIX + nameOf(path));
   }
+  for (const path of writer.unnamed()) {
+    yield* directory(parentOf(path));
+    yield* at(path);
+  }
+}
+
+function removal(folder: ByteString, name: ByteString): TarInput {
+  return { entry: tarEntry('file', join(folder, name).slice(1), { mode: 0 }) };
+}
+
+/** Those from which names were removed, and in which there are none but new ones. */
+async function emptiedDirectories(
+  tree: LiveTree,
+  changes: AsyncIterable<Change>,
+): Promise<Set<ByteString>> {
+  const added = new Map<ByteString, number>();
+  const emptied = new Set<ByteString>();
+  for await (const { kind, path } of changes) {
+    const parent = parentOf(path);
+    if (kind === 'A') added.set(parent, (added.get(parent) ?? 0) + 1);
+    // Not the root, which unpackers may take for something else.
+    if (kind === 'D' && parent !== '/') emptied.add(parent);
+  }
+  for (const path of emptied) {
+    if (tree.names(path).length > (added.get(path) ?? 0)) emptied.delete(path);
+  }
+  return emptied;
 }
 
 function parentOf(path: ByteString): ByteString {
@@ -78,45 +105,13 @@ function join(folder: ByteString, name: ByteString): ByteString {
   return folder === '/' ? `/${name}` : `${folder}/${name}`;
 }
 
-function addParents(path: ByteString, into: Set<ByteString>): void {
-  into.add(path);
-  for (let at = path; at !== '/';) {
-    at = parentOf(at);
-    if (into.has(at)) return;
-    into.add(at);
-  }
-}
-
-/**
- * A changed file may have names that are no change themselves, such as that of the file which a new name was linked to.
- * A link in a layer needs its file in the same layer, so they come along. Looking for them costs a walk of the tree.
- */
-function addLinks(tree: LiveTree, changed: Set<ByteString>, wanted: Set<ByteString>): void {
-  const missing = new Map<string, number>();
-  for (const path of changed) {
-    const { identity, links } = tree.links(path);
-    if (identity === '') continue;
-    missing.set(identity, (missing.get(identity) ?? links) - 1);
-  }
-  for (const [identity, count] of missing) if (count <= 0) missing.delete(identity);
-  if (missing.size === 0) return;
-  const walk = (path: ByteString): void => {
-    for (const name of tree.names(path)) {
-      const here = join(path, name);
-      const { identity, isDirectory } = tree.links(here);
-      if (isDirectory) walk(here);
-      else if (missing.has(identity)) addParents(here, wanted);
-    }
-  };
-  walk('/');
-}
-
 /** Makes entries of files, and links of names that a file had before. */
 class EntryWriter {
   readonly #tree: LiveTree;
   readonly #tally: Tally;
-  /** The first path of each file with several names. */
-  readonly #linked: Map<string, ByteString> = new Map();
+  /** Files with several names, and those that were met. */
+  readonly #linked: Map<string, { first: ByteString; met: Set<ByteString>; links: number }> =
+    new Map();
 
   constructor(tree: LiveTree, tally: Tally) {
     this.#tree = tree;
@@ -131,19 +126,40 @@ class EntryWriter {
         `rename it: names in layers cannot begin with ${WHITEOUT_PREFIX}`,
       );
     }
-    const { entry, identity } = this.#tree.file(path);
+    const { entry, identity, links } = this.#tree.file(path);
     if (entry === undefined) {
       this.#tally.skipped.push(path);
       return undefined;
     }
     this.#tally.entries++;
     entry.path = path === '/' ? '.' : path.slice(1);
-    const first = this.#linked.get(identity);
-    if (identity !== '' && first !== undefined) {
-      return { entry: { ...entry, kind: 'link', size: 0, target: first, xattrs: new Map() } };
+    const file = this.#linked.get(identity);
+    file?.met.add(path);
+    if (file !== undefined) {
+      return { entry: { ...entry, kind: 'link', size: 0, target: file.first, xattrs: new Map() } };
     }
-    if (identity !== '') this.#linked.set(identity, entry.path);
+    if (identity !== '') {
+      this.#linked.set(identity, { first: entry.path, met: new Set([path]), links });
+    }
     if (entry.kind !== 'file') return { entry };
     return { entry, data: this.#tree.data(path, entry) };
+  }
+
+  /**
+   * Names of files that were written, which are no change themselves, such as that of the file which a new name was linked to: a
+   * link in a layer needs its file in the same layer. To look for them costs a walk of the tree.
+   */
+  *unnamed(): Generator<ByteString> {
+    const lacking = [...this.#linked.values()].some(({ met, links }) => met.size < links);
+    if (lacking) yield* this.#unnamedIn('/');
+  }
+
+  *#unnamedIn(folder: ByteString): Generator<ByteString> {
+    for (const name of this.#tree.names(folder)) {
+      const path = join(folder, name);
+      const { identity, isDirectory } = this.#tree.links(path);
+      if (isDirectory) yield* this.#unnamedIn(path);
+      else if (this.#linked.get(identity)?.met.has(path) === false) yield path;
+    }
   }
 }

@@ -101,7 +101,7 @@ export async function exportTree(
   const isWhole = options.format === 'oci-image' && options.base === undefined;
   const entries = isWhole
     ? wholeTree(tree, tally)
-    : changedFiles(tree, changes(), tally, options.format !== 'tar');
+    : changedFiles(tree, changes, tally, options.format !== 'tar');
   const inputs = limited(entries, options);
   try {
     const stored =

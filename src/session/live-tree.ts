@@ -34,6 +34,8 @@ export interface LiveFile {
   entry: TarEntry | undefined;
   /** The same for two names only if they are links of one file; '' when there is just one name. */
   identity: string;
+  /** How many names it has. */
+  links: number;
 }
 
 export class LiveTree implements Disposable {
@@ -69,13 +71,12 @@ export class LiveTree implements Disposable {
     return this.#describe(fd, name, name === '' ? AT_EMPTY_PATH : 0);
   }
 
-  /** How many names a file has, and which; cheaper than `file`. */
-  links(path: ByteString): { identity: string; links: number; isDirectory: boolean } {
+  /** Which file a name is of; cheaper than `file`. */
+  links(path: ByteString): { identity: string; isDirectory: boolean } {
     const { fd, name } = this.#place(path);
     check(native.statx(fd, name, name === '' ? AT_EMPTY_PATH : 0, this.#stat));
     return {
       identity: identityOf(this.#stat),
-      links: this.#stat[STAT.NLINK] ?? 0,
       isDirectory: isDirectory(this.#stat),
     };
   }
@@ -87,7 +88,8 @@ export class LiveTree implements Disposable {
     const mode = field(STAT.MODE);
     const kind = KINDS.get(mode & S_IFMT);
     const identity = identityOf(stat);
-    if (kind === undefined) return { entry: undefined, identity };
+    const links = field(STAT.NLINK);
+    if (kind === undefined) return { entry: undefined, identity, links };
     const entry: TarEntry = {
       kind,
       path: '',
@@ -102,7 +104,7 @@ export class LiveTree implements Disposable {
       rdevMinor: field(STAT.RDEV_MINOR),
       xattrs: xattrsOf(fd, name),
     };
-    return { entry, identity };
+    return { entry, identity, links };
   }
 
   /** Names in a directory, sorted by their bytes. */
