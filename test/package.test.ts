@@ -107,7 +107,7 @@ test('the package holds what runs, and nothing else', (t) => {
     /^(LICENSE|package\.json)$/,
     /^build\/src\/[a-z/-]+\.(js|d\.ts)$/,
     /^build\/bundle\/[a-z/-]+\.c?js$/,
-    /^build\/bundle\/parts\/[a-z-]*-[A-Z0-9]{8}\.js$/,
+    /^build\/bundle\/parts\/[a-z-]*-[A-Z0-9]{8}\.cjs$/,
     /^build\/man\/ostree-ts\.1$/,
     /^systemd\/ostree-ts@\.service$/,
     /^native\/([a-z-]+\.(cc|h)|binding\.gyp)$/,

@@ -151,7 +151,7 @@ export class NameList {
       for (; next < index; next++) ends.push(this.#start(next + 1) + shift);
       size = this.#start(index) + shift;
     };
-    for (const name of [...changes.keys()].toSorted(byBytes)) {
+    for (const name of [...changes.keys()].toSorted()) {
       const place = this.#place(name);
       keepUntil(this.from(name));
       if (place >= 0) next++;
@@ -163,10 +163,6 @@ export class NameList {
     keepUntil(this.length);
     return Buffer.concat([...parts, framing(size, ends)]);
   }
-}
-
-function byBytes(left: ByteString, right: ByteString): number {
-  return left < right ? -1 : Number(left > right);
 }
 
 /** Where the NUL of an entry's name is: `(say)` or `(sayay)`. */
