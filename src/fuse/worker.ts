@@ -83,8 +83,8 @@ export interface WorkerData {
   wakeFd: number;
   /** The mount is read-only, so that the kernel refuses changes; nothing is different here. */
   readonly: boolean;
-  /** When V8 is to compile what lookups and reads run: before the session is ready, or while no request is there. */
-  rehearses: 'before' | 'idle';
+  /** When V8 is to compile what lookups and reads run: before the session is ready, while no request is there, or as they come. */
+  rehearses: 'before' | 'idle' | 'never';
   /** How files are shown otherwise than they are kept. */
   presentation?: Presentation | undefined;
   /** Changes of which it is remembered who made them; 0: none. */
@@ -274,7 +274,7 @@ class Worker {
   /** What a short command need not wait for. @returns whether there is more to do. */
   #settle(): boolean {
     this.#collect ??= collector();
-    return this.#rehearsal.proceed();
+    return this.#data.rehearses !== 'never' && this.#rehearsal.proceed();
   }
 
   /** Between requests, now and then: how full, how much to collect. */

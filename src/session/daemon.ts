@@ -60,8 +60,8 @@ export interface DaemonOptions {
   /** How files are shown otherwise than they are kept. */
   presentation?: Presentation;
   readonly: boolean;
-  /** It says ready only when it is warm, or gets warm a little later, for a command that waits for it. */
-  rehearses: 'before' | 'idle';
+  /** It says ready only when it is warm, or gets warm a little later, for a command that waits for it, or by real requests. */
+  rehearses: 'before' | 'idle' | 'never';
   /** Changes of which it is remembered who made them; the default when left out. */
   historyEntries?: number;
   /** There is a mount namespace of our own to be emptied. */

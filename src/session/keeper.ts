@@ -196,9 +196,11 @@ function keeperArguments(
     readonly: record.readonlyFor !== undefined,
     // Engines wait for their mounts, as commands do, and who mounts a commit may want one file of it.
     rehearses:
-      secluded === undefined && store === undefined && record.isForeign !== true
-        ? 'before'
-        : 'idle',
+      process.env['OSTREE_TS_COLD'] === '1'
+        ? 'never'
+        : secluded === undefined && store === undefined && record.isForeign !== true
+          ? 'before'
+          : 'idle',
     ...(secluded?.ids !== undefined && { ids: secluded.ids }),
     isolated: process.getuid?.() === 0 && options.transport !== 'fuse-native',
     worker: new URL('../../bundle/fuse/worker.cjs', import.meta.url).href,

@@ -165,7 +165,15 @@ export class BootedHost {
     const { status, stdout, stderr, error } = spawnSync(
       'nsenter',
       [`--target=${this.first}`, '--mount', '--pid', '--root', '--wdns=/', '--', ...words],
-      { encoding: 'utf8', timeout: 60_000, env: { PATH: '/usr/bin:/usr/sbin', ...env } },
+      {
+        encoding: 'utf8',
+        timeout: 60_000,
+        env: {
+          OSTREE_TS_COLD: process.env['OSTREE_TS_COLD'],
+          PATH: '/usr/bin:/usr/sbin',
+          ...env,
+        },
+      },
     );
     if (error !== undefined) throw error;
     return { status, stdout, stderr };

@@ -102,6 +102,7 @@ export async function inSandbox<Result>(
     stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
     env: {
       PATH: process.env['PATH'] ?? '/usr/bin:/bin',
+      OSTREE_TS_COLD: process.env['OSTREE_TS_COLD'],
       PACKAGE,
       NODE: process.execPath,
       SCRIPT: script,
