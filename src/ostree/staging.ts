@@ -1,5 +1,6 @@
 /**
- * Where objects wait until a transaction is whole: tmp/staging-BOOT-..., laid out as objects/ is, with a lock file beside.
+ * Where objects wait until a transaction is whole: tmp/staging-BOOT-..., with a lock file beside. The first are there side by
+ * side, since most transactions are small and a folder is made, listed and removed at a price; further ones as in objects/.
  * The ostree tool keeps its own the same way; what is left of a process that was killed is removed by the next.
  */
 import { randomBytes } from 'node:crypto';
@@ -24,6 +25,11 @@ const DT_DIR = 4;
 /** In the names of our own folders, which alone we remove. */
 const OURS = '-ostree-ts-';
 
+/** Objects that stand side by side, and whose names are remembered. */
+const FLAT_MAX = 1000;
+/** Folders of objects/ that are synced one by one; for more, the file system is as a whole: it has just been. */
+const SYNCED_MAX = 8;
+
 interface Entry {
   name: ByteString;
   type: number;
@@ -37,6 +43,7 @@ export class Staging {
   readonly #name: string;
   readonly #lock: number;
   readonly #fd: number;
+  readonly #flat: Set<string> = new Set();
   readonly #prefixes: Set<string> = new Set();
   #last = 0;
 
@@ -96,6 +103,7 @@ export class Staging {
 
   /** Whether an object is staged or in the repository. */
   has(object: string): boolean {
+    if (this.#flat.has(object)) return true;
     const path = pathOf(object);
     return [this.#fd, this.#objects].some((dirfd) => {
       const fd = this.#native.openBeneath(dirfd, path, O_PATH | O_NOFOLLOW, 0);
@@ -107,23 +115,27 @@ export class Staging {
   /** Makes an object of a file, which is whole. @param object  as in `CHECKSUM.dirtree`. */
   stage(file: StagedFile, object: string): void {
     file.close();
-    this.#makePrefix(object);
-    file.rename(this.#fd, pathOf(object));
+    file.rename(this.#fd, this.#place(object));
   }
 
   /** As `stage`, of a symlink. @param name  from `newName`. */
   stageLink(name: ByteString, object: string): void {
-    this.#makePrefix(object);
-    this.#must(this.#native.renameat2(this.#fd, name, this.#fd, pathOf(object), 0));
+    this.#must(this.#native.renameat2(this.#fd, name, this.#fd, this.#place(object), 0));
   }
 
-  #makePrefix(object: string): void {
+  /** Where an object is to wait. */
+  #place(object: string): ByteString {
+    if (this.#flat.size < FLAT_MAX) {
+      this.#flat.add(object);
+      return object;
+    }
     const prefix = object.slice(0, 2);
     if (!this.#prefixes.has(prefix)) {
       const made = this.#native.mkdirat(this.#fd, prefix, 0o775);
       if (made < 0 && made !== -errno.EEXIST) throw this.#failed(made);
       this.#prefixes.add(prefix);
     }
+    return pathOf(object);
   }
 
   /**
@@ -137,21 +149,35 @@ export class Staging {
   }
 
   #move(isWanted: (name: string) => boolean, isSynced: boolean): void {
-    let count = 0;
+    const moved = new Set<string>();
+    for (const object of [...this.#flat].filter(isWanted)) {
+      this.#moveOne(object, object, moved);
+      this.#flat.delete(object);
+    }
     for (const prefix of this.#prefixes) {
       // What is not listed would be missing from the commit.
-      const names = this.#list(this.#fd, prefix).filter(({ name }) => isWanted(name));
-      if (names.length === 0) continue;
+      for (const { name } of this.#list(this.#fd, prefix)) {
+        if (isWanted(name)) this.#moveOne(`${prefix}/${name}`, prefix + name, moved);
+      }
+    }
+    if (!isSynced || moved.size === 0) return;
+    if (moved.size > SYNCED_MAX) {
+      this.#must(this.#native.syncfs(this.#objects));
+      return;
+    }
+    for (const prefix of moved) this.#sync(prefix);
+    this.#must(this.#native.fsync(this.#objects, false));
+  }
+
+  /** @param moved  folders of objects/ that something has been moved to. */
+  #moveOne(from: ByteString, object: string, moved: Set<string>): void {
+    const prefix = object.slice(0, 2);
+    if (!moved.has(prefix)) {
       const made = this.#native.mkdirat(this.#objects, prefix, 0o777);
       if (made < 0 && made !== -errno.EEXIST) throw this.#failed(made);
-      for (const { name } of names) {
-        const path = `${prefix}/${name}`;
-        this.#must(this.#native.renameat2(this.#fd, path, this.#objects, path, 0));
-      }
-      count++;
-      if (isSynced) this.#sync(prefix);
+      moved.add(prefix);
     }
-    if (isSynced && count > 0) this.#must(this.#native.fsync(this.#objects, false));
+    this.#must(this.#native.renameat2(this.#fd, from, this.#objects, pathOf(object), 0));
   }
 
   #sync(prefix: string): void {
