@@ -105,7 +105,8 @@ export class Staging {
   has(object: string): boolean {
     if (this.#flat.has(object)) return true;
     const path = pathOf(object);
-    return [this.#fd, this.#objects].some((dirfd) => {
+    const isFlat = !this.#prefixes.has(object.slice(0, 2));
+    return (isFlat ? [this.#objects] : [this.#fd, this.#objects]).some((dirfd) => {
       const fd = this.#native.openBeneath(dirfd, path, O_PATH | O_NOFOLLOW, 0);
       if (fd >= 0) this.#native.close(fd);
       return fd >= 0;
