@@ -1,5 +1,7 @@
 #!/usr/bin/env node
 /** The program: hands the real streams, arguments and library to the command. */
+import { closeSync } from 'node:fs';
+import { isatty } from 'node:tty';
 import { painter } from './output.ts';
 import { isMountForm, mount } from './mount-program.ts';
 import { run } from './program.ts';
@@ -79,6 +81,15 @@ async function main(): Promise<void> {
         interrupted,
       }));
   out.flush();
+  leaveTerminal();
+}
+
+/**
+ * As it ends Node gives a terminal that it still holds the modes which that had when Node began: in a pipeline it would take them
+ * from less(1), which has set its own meanwhile.
+ */
+function leaveTerminal(): void {
+  for (const fd of [0, 1, 2]) if (isatty(fd)) closeSync(fd);
 }
 
 void main();

@@ -87,10 +87,12 @@ test(
     // In a pipeline the terminal is for the others, too.
     tmux(
       'send-keys',
-      `clear; ${tools.PROGRAM.join(' ')} run ${tree} -- cat ${tree}/a | less`,
+      `clear; ${tools.PROGRAM.join(' ')} run ${tree} -- cat ${tree}/a | (sleep 0.3; exec less)`,
       'Enter',
     );
     await shows('line 38');
+    // The terminal is less's own when the command has ended, which began before it.
+    await new Promise((resolve) => setTimeout(resolve, 1000));
     tmux('send-keys', 'G');
     await shows('line 499');
     tmux('send-keys', 'q');
