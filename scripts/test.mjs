@@ -19,7 +19,7 @@ import { Leftovers } from './leftovers.mjs';
 import { ROOT, SetupError, isCi, setUp } from './setup.mjs';
 
 const SCALE = Math.max(1, Number(process.env['OSTREE_TS_TEST_SCALE']) || 1);
-/** For everything together: what hangs ends then. On two quiet cores it takes about 15 minutes. */
+/** For everything together: what hangs ends then. On two quiet cores it takes about 20 minutes. */
 const DEADLINE = Date.now() + 40 * 60_000 * SCALE;
 
 /** Sessions that do little need not be warm: of the suite session-life it is a quarter of the time. Those that measure are. */

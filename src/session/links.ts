@@ -52,7 +52,8 @@ function holdsObjects(source: ByteString): boolean {
   let others = OTHERS_MAX;
   for (let folder = folders.pop(); folder !== undefined; folder = folders.pop()) {
     const files = filesIn(folder, Math.min(left, others), folders);
-    left -= files.length;
+    // Folders count as well: a tree may have no files at all.
+    left -= files.length + 1;
     for (const file of files) {
       if (file.links > 1 && file.mtimeSec === 0) return true;
       // Checkouts make no links of empty files.
