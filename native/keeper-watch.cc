@@ -46,10 +46,13 @@ namespace {
   }
   const bool was_mounted = IsMounted();
   const bool was_detached = keeper.phase == Phase::kDetached;
+  const bool is_over = was_detached || (clean && !was_mounted);
+  // First, so that whoever finds the base again is told why.
+  if (!is_over) Record(ended);
   const char* why = Detach();
   // Only now, so that whoever waits for an answer finds the base when told that there is none.
   close(keeper.device);
-  if (was_detached || (clean && !was_mounted)) {
+  if (is_over) {
     if (clean && keeper.options.keep) {
       snprintf(ended, sizeof ended, "ended kept 0 %ld\n", time(nullptr));
       Record(ended);
