@@ -25,6 +25,9 @@ const DT_DIR = 4;
 /** In the names of our own folders, which alone we remove. */
 const OURS = '-ostree-ts-';
 
+/** What the name of a folder's lock ends with. */
+const LOCK = '-lock';
+
 /** Objects that stand side by side, and whose names are remembered. */
 const FLAT_MAX = 1000;
 /** Folders of objects/ that are synced one by one; for more, the file system is as a whole: it has just been. */
@@ -61,7 +64,7 @@ export class Staging {
       const name = `staging-${boot}${OURS}${randomBytes(4).toString('hex')}`;
       this.#must(native.mkdirat(this.#tmp, name, 0o775));
       // The tool may take an unlocked folder for its own, between these two calls.
-      const lock = lockAlone(native, this.#tmp, `${name}-lock`);
+      const lock = lockAlone(native, this.#tmp, name + LOCK);
       if (lock === -errno.EAGAIN) continue;
       const flags = O_RDONLY | O_DIRECTORY;
       const fd = lock < 0 ? lock : native.openBeneath(this.#tmp, name, flags, 0);
@@ -227,14 +230,17 @@ export class Staging {
       this.#native.unlinkat(this.#tmp, path, AT_REMOVEDIR);
     }
     this.#native.unlinkat(this.#tmp, name, AT_REMOVEDIR);
-    this.#native.unlinkat(this.#tmp, `${name}-lock`, 0);
+    this.#native.unlinkat(this.#tmp, name + LOCK, 0);
   }
 
-  /** Removes folders of ours that nobody has locked: their processes were killed. */
+  /** Removes folders of ours that nobody has locked, and locks without a folder: their processes were killed, or met a failing disk. */
   #removeStale(): void {
-    for (const { name, type } of this.#names(this.#tmp, '.')) {
-      if (type !== DT_DIR || !name.startsWith('staging-') || !name.includes(OURS)) continue;
-      const lock = lockAlone(this.#native, this.#tmp, `${name}-lock`);
+    const left = new Set<string>();
+    for (const { name } of this.#names(this.#tmp, '.')) {
+      if (name.startsWith('staging-') && name.includes(OURS)) left.add(name.endsWith(LOCK) ? name.slice(0, -LOCK.length) : name);
+    }
+    for (const name of left) {
+      const lock = lockAlone(this.#native, this.#tmp, name + LOCK);
       if (lock < 0) continue;
       this.#remove(name);
       this.#native.close(lock);

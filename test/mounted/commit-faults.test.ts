@@ -141,6 +141,23 @@ for (const mode of SCALE >= 10
   );
 }
 
+test.serial('what of a transaction could not be removed goes with the next commit', async (t) => {
+  const { path: repo } = commitTree(join(folder, 'left'), 'bare-user', small);
+  await using session = await mounted({ lower: 'main', unchecked: true, options: { repo } });
+  const left = () => readdirSync(join(repo, 'tmp')).filter((name) => name !== 'cache');
+  const kinds = new Set<string>();
+  for (let nth = 1; nth <= 4; nth++) {
+    writeFileSync(join(session.mountpoint, 'usr/new'), `${nth}\n`);
+    const command = [process.execPath, PROGRAM, 'commit', session.session.name, '--branch=work'];
+    failing({ name: 'unlinkat', nth }, 'EIO', command, folder);
+    for (const name of left()) kinds.add(name.replace(/^staging-.*?(-lock)?$/, 'staging$1'));
+    await session.session.commit({ branch: 'work', allowEmpty: true });
+    t.deepEqual(left(), [], `${nth}`);
+  }
+  t.deepEqual([...kinds].sort(), ['staging', 'staging-lock']);
+  isWhole(t, repo);
+});
+
 /** Calls that strace does not know: a filter of the kernel fails all of them. */
 const NEWER = { fchmodat2: 452 };
 
