@@ -22,8 +22,9 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { connect, createServer } from 'node:net';
-import { basename, delimiter, dirname, join, relative } from 'node:path';
+import { delimiter, dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { bundle } from './bundle.mjs';
 import { SYSTEM_PACKAGES } from './packages.mjs';
 
 /** @typedef {import('./packages.mjs').Purpose} Purpose */
@@ -207,7 +208,7 @@ async function compile() {
     const tsc = join(ROOT, 'node_modules/typescript/bin/tsc');
     run(process.execPath, [tsc, '-p', '.', '--outDir', next]);
     for (const folder of ['src', 'test', 'scripts']) replaceChanged(folder, next);
-    await bundle(join(next, 'bundle'));
+    await bundle(join(ROOT, 'build/src'), join(next, 'bundle'));
     replaceChanged('bundle', next);
     mkdirSync(join(next, 'man'), { recursive: true });
     const page = [join(ROOT, 'build/bundle/cli/main.cjs'), 'completion', 'man'];
@@ -219,97 +220,6 @@ async function compile() {
     }
   } finally {
     rmSync(next, { recursive: true, force: true });
-  }
-}
-
-/** The programs that people start; they share what they load. */
-const PROGRAMS = ['cli/main', 'cli/mount'];
-/** What a session waits for, and that loads nothing later. */
-const WAITED_FOR = ['session/daemon', 'fuse/worker'];
-/** A thread that loads little, and a program for those who need it. */
-const APART = ['layers/inflate-thread', 'fuse/libfuse-worker'];
-
-/**
- * Makes one file of each program, in the folders that its source is in, and one in `parts/` of whatever it loads only when it is
- * needed: to load fifty modules takes longer than to start Node, and so does compiling what is not used. What is waited for is
- * CommonJS: Node has it running 25 ms sooner than ES modules. What a module finds beside itself it must name as
- * `../FOLDER/FILE`, which leads to the same from the bundle.
- *
- * @param {string} outdir
- */
-async function bundle(outdir) {
-  // Installed by the set-up itself.
-  const { buildSync, transformSync } = await import('esbuild');
-  /** @type {import('esbuild').BuildOptions} */
-  const common = {
-    outbase: join(ROOT, 'build/src'),
-    outdir,
-    bundle: true,
-    // Of the names, traces of bugs need to be readable.
-    minifySyntax: true,
-    minifyWhitespace: true,
-    platform: 'node',
-    target: 'node20',
-    sourcemap: true,
-    logLevel: 'warning',
-    // Loaded only by those who need them.
-    external: ['@hpcc-js/wasm-zstd', 'fzstd', '../fuse/libfuse-worker.js'],
-  };
-  const sources = (/** @type {string[]} */ names) =>
-    names.map((name) => join(ROOT, `build/src/${name}.js`));
-  for (const name of APART) {
-    buildSync({
-      ...common,
-      entryPoints: sources([name]),
-      format: 'esm',
-      // For dependencies that are no ES modules.
-      banner: {
-        js: "import { createRequire as requireFor } from 'node:module'; const require = requireFor(import.meta.url);",
-      },
-    });
-  }
-  /** @type {import('esbuild').CommonOptions & { format: 'cjs', platform: 'node' }} */
-  const commonjs = {
-    format: 'cjs',
-    platform: 'node',
-    target: 'node20',
-    define: { 'import.meta.url': 'moduleUrl' },
-  };
-  const banner = "const moduleUrl = require('node:url').pathToFileURL(__filename).href;";
-  const outExtension = { '.js': '.cjs' };
-  buildSync({
-    ...common,
-    ...commonjs,
-    entryPoints: sources(WAITED_FOR),
-    outExtension,
-    banner: { js: banner },
-  });
-  // Only ES modules can be split: each part is translated after that.
-  const { outputFiles } = buildSync({
-    ...common,
-    entryPoints: sources(PROGRAMS),
-    outExtension,
-    splitting: true,
-    chunkNames: 'parts/[name]-[hash]',
-    format: 'esm',
-    sourcemap: 'inline',
-    write: false,
-  });
-  for (const { path, text } of outputFiles) {
-    const { code, map } = transformSync(
-      text.replaceAll(/\bimport\(("\.[^"]*\.cjs")\)/g, 'Promise.resolve().then(()=>require($1))'),
-      {
-        ...commonjs,
-        minifySyntax: true,
-        minifyWhitespace: true,
-        banner,
-        sourcefile: basename(path),
-        sourcemap: true,
-      },
-    );
-    mkdirSync(dirname(path), { recursive: true });
-    writeFileSync(path, `${code}//# sourceMappingURL=${basename(path)}.map\n`);
-    writeFileSync(`${path}.map`, map);
   }
 }
 

@@ -237,7 +237,8 @@ export class Staging {
   #removeStale(): void {
     const left = new Set<string>();
     for (const { name } of this.#names(this.#tmp, '.')) {
-      if (name.startsWith('staging-') && name.includes(OURS)) left.add(name.endsWith(LOCK) ? name.slice(0, -LOCK.length) : name);
+      if (name.startsWith('staging-') && name.includes(OURS))
+        left.add(name.endsWith(LOCK) ? name.slice(0, -LOCK.length) : name);
     }
     for (const name of left) {
       const lock = lockAlone(this.#native, this.#tmp, name + LOCK);
