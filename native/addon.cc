@@ -16,6 +16,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Add<Open>(exports, "open");
   Add<Close>(exports, "close");
   Add<Dup>(exports, "dup");
+  Add<Dup2>(exports, "dup2");
   Add<Statx>(exports, "statx");
   Add<StatMany>(exports, "statMany");
   Add<ListDirectory>(exports, "listDirectory");
@@ -64,6 +65,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Add<EnterEmptyRoot>(exports, "enterEmptyRoot");
   Add<ReceiveMessage>(exports, "receiveMessage");
   Add<SendMessage>(exports, "sendMessage");
+  Add<SocketPair>(exports, "socketPair");
   Add<SendDatagram>(exports, "sendDatagram");
   return exports;
 }

@@ -42,6 +42,7 @@
         'keeper.cc',
         'keeper-daemon.cc',
         'keeper-find.cc',
+        'keeper-later.cc',
         'keeper-mount.cc',
         'keeper-places.cc',
         'keeper-state.cc',

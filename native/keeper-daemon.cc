@@ -19,11 +19,15 @@ namespace {
 [[noreturn]] void BecomeDaemon(int stream, int packets, int arena) {
   // Above everything given, so that nothing is overwritten before it has been moved.
   const int spare = FirstSpare();
-  const int folder = fcntl(kFolder, F_DUPFD_CLOEXEC, spare);
+  const int folder = keeper.options.later ? -1 : fcntl(kFolder, F_DUPFD_CLOEXEC, spare);
   dup2(stream, 3);
   dup2(packets, 4);
   dup2(arena, 5);
-  dup2(folder, 6);
+  if (folder < 0) {
+    close(6);
+  } else {
+    dup2(folder, 6);
+  }
   for (int lower = 0; lower < keeper.options.lowers; lower++) fcntl(kFirstLower + lower, F_SETFD, 0);
   if (keeper.upper >= 0) fcntl(keeper.upper, F_SETFD, 0);
   if (keeper.options.has_work) fcntl(keeper.upper + 1, F_SETFD, 0);
@@ -55,11 +59,11 @@ bool StartDaemon() {
       socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, packets) < 0) {
     return Fail("cannot make a socket: %s", strerror(errno)), false;
   }
-  const int arena = memfd_create("ostree-ts", MFD_CLOEXEC);
-  if (arena < 0) return Fail("cannot make the session's memory: %s", strerror(errno)), false;
-  for (int lower = 0; lower < keeper.options.lowers; lower++) {
-    if (keeper.is_root) Harden(kFirstLower + lower);
+  keeper.arena = memfd_create("ostree-ts", MFD_CLOEXEC);
+  if (keeper.arena < 0) {
+    return Fail("cannot make the session's memory: %s", strerror(errno)), false;
   }
+  HardenLowers();
   keeper.stream = streams[0];
   keeper.packets = packets[0];
   keeper.daemon = fork();
@@ -67,12 +71,11 @@ bool StartDaemon() {
     // Out of the way of the places to be filled.
     const int spare = FirstSpare();
     BecomeDaemon(fcntl(streams[1], F_DUPFD, spare), fcntl(packets[1], F_DUPFD, spare),
-                 fcntl(arena, F_DUPFD, spare));
+                 fcntl(keeper.arena, F_DUPFD, spare));
   }
   close(streams[1]);
   close(packets[1]);
-  // The arena stays open here: the memory of the upper outlives the daemon. The lowers would only hold their mounts.
-  for (int lower = 0; lower < keeper.options.lowers; lower++) close(kFirstLower + lower);
+  CloseLowers();
   if (keeper.daemon < 0) return Fail("cannot fork: %s", strerror(errno)), false;
   keeper.daemon_lives = true;
   return true;

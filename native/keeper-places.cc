@@ -22,7 +22,7 @@ int FirstSpare() {
 
 // Replaces a lower by a private, read-only copy of its mount that is in no namespace: nothing can write through it, and
 // what is mounted below it later is not seen. Where this is not permitted the directory itself serves.
-void Harden(int lower) {
+static void Harden(int lower) {
   const int tree = static_cast<int>(
       syscall(SYS_open_tree, lower, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
   if (tree < 0) return Log("lower is not bound read-only: open_tree: %s", strerror(errno));
@@ -36,6 +36,16 @@ void Harden(int lower) {
     dup3(tree, lower, O_CLOEXEC);
   }
   close(tree);
+}
+
+void HardenLowers() {
+  if (!keeper.is_root) return;
+  for (int lower = 0; lower < keeper.options.lowers; lower++) Harden(kFirstLower + lower);
+}
+
+// The daemon has them: here they would only hold their mounts.
+void CloseLowers() {
+  for (int lower = 0; lower < keeper.options.lowers; lower++) close(kFirstLower + lower);
 }
 
 namespace {

@@ -12,6 +12,8 @@
 //                     6 the session's folder   7... the lowers, then the upper's folder, if there is one, then its
 //                     work directory, if that is elsewhere
 //
+// With --later NODE DAEMON it is given the socket alone, and the rest by messages: keeper-later.cc.
+//
 // With --private the mount is in a namespace of its own, with --user in a user namespace of its own as well, and with
 // --join in those of another keeper. The daemon stays outside.
 //
@@ -44,6 +46,8 @@ void PathOf(int fd, char (&path)[PATH_MAX]) {
   const ssize_t length = readlink(link, path, sizeof path - 1);
   path[length < 0 ? 0 : length] = '\0';
 }
+
+}  // namespace
 
 bool Parse(int count, char** arguments) {
   for (int at = 1; at < count; at++) {
@@ -82,8 +86,6 @@ bool Parse(int count, char** arguments) {
   return false;
 }
 
-}  // namespace
-
 void WriteFile(const char* path, const char* text) {
   const int fd = open(path, O_WRONLY | O_CLOEXEC);
   if (fd < 0) return;
@@ -91,19 +93,17 @@ void WriteFile(const char* path, const char* text) {
   close(fd);
 }
 
-int main(int count, char** arguments) {
-  if (!Parse(count, arguments)) {
-    fputs("keeper: started by ostree-ts unlock, not by hand\n", stderr);
-    return 2;
-  }
+namespace {
+
+// What is to be true of the daemon as well comes first.
+void Begin() {
   setsid();
   umask(077);
-  if (chdir("/") < 0) return 1;
+  if (chdir("/") < 0) _exit(1);
   prctl(PR_SET_NAME, "ostree-ts-keep");
-  for (int given = kLauncher; given < FirstSpare(); given++) {
-    fcntl(given, F_SETFD, FD_CLOEXEC);
-  }
-  syscall(SYS_close_range, FirstSpare(), ~0U, 0);
+  const int last = keeper.options.later ? kLauncher + 1 : FirstSpare();
+  for (int given = kLauncher; given < last; given++) fcntl(given, F_SETFD, FD_CLOEXEC);
+  syscall(SYS_close_range, last, ~0U, 0);
   // Held free for the upper, while other files are opened.
   if (keeper.options.tmpfs_bytes > 0) dup3(kFolder, FirstSpare() - 1, O_CLOEXEC);
 
@@ -113,9 +113,30 @@ int main(int count, char** arguments) {
   for (const int number : kHeeded) sigaddset(&heeded, number);
   sigprocmask(SIG_BLOCK, &heeded, nullptr);
   keeper.signals = signalfd(-1, &heeded, SFD_CLOEXEC | SFD_NONBLOCK);
+  keeper.is_root = geteuid() == 0;
+  // All three are refused to ordinary users, and the session works without them.
+  WriteFile("/proc/self/oom_score_adj", "-1000");
+  prctl(kIoFlusher, 1, 0, 0, 0);
+  mlockall(MCL_CURRENT | MCL_FUTURE | kMlockOnFault);
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  keeper.options.later = count == 4 && strcmp(arguments[1], "--later") == 0;
+  if (keeper.options.later) {
+    keeper.options.daemon = arguments + 2;
+  } else if (!Parse(count, arguments)) {
+    fputs("keeper: started by ostree-ts unlock, not by hand\n", stderr);
+    return 2;
+  }
+  Begin();
+  if (keeper.options.later) {
+    if (!StartDaemon()) return 1;
+    AwaitSession();
+  }
   PathOf(kRegistry, keeper.options.registry);
   PathOf(kMountpoint, keeper.options.mountpoint);
-  keeper.is_root = geteuid() == 0;
   // Opened now: it shows this namespace for ever, whatever covers /proc later.
   keeper.mountinfo = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
   if (keeper.mountinfo < 0) {
@@ -129,13 +150,8 @@ int main(int count, char** arguments) {
       GiveUp();
     }
   }
-  // All three are refused to ordinary users, and the session works without them.
-  WriteFile("/proc/self/oom_score_adj", "-1000");
-  prctl(kIoFlusher, 1, 0, 0, 0);
-  mlockall(MCL_CURRENT | MCL_FUTURE | kMlockOnFault);
-
   if (keeper.options.has_upper && !OpenUpper()) GiveUp();
-  if (!StartDaemon()) GiveUp();
+  if (!(keeper.options.later ? HandOver() : StartDaemon())) GiveUp();
   Record("");
   if (!EnterNamespaces()) GiveUp();
   Watch();

@@ -60,6 +60,8 @@ struct Options {
   // The daemon mounts by itself, in this namespace; nothing is handed to it.
   bool daemon_mounts = false;
   char** daemon = nullptr;
+  // The daemon is started before it is known for what.
+  bool later = false;
 };
 
 // Where a tmpfs of the session is mounted.
@@ -83,6 +85,8 @@ struct Keeper {
   int device = -1;
   int stream = -1;
   int packets = -1;
+  // The memory of the upper, which outlives the daemon.
+  int arena = -1;
   // The upper's folder, locked; open as long as we live.
   int upper = -1;
   bool launcher_waits = true;
@@ -101,6 +105,8 @@ extern Keeper keeper;
 __attribute__((format(printf, 1, 2))) void Log(const char* format, ...);
 __attribute__((format(printf, 1, 2))) void Fail(const char* format, ...);
 void Tell(int socket, const char* line);
+bool SendDescriptor(int socket, int fd);
+int ReceiveDescriptor(int socket);
 void TellLauncher(const char* first, const char* rest);
 long NowMs();
 void Record(const char* ended);
@@ -124,12 +130,20 @@ const char* Detach();
 
 // keeper-places.cc: namespaces, lowers and the upper.
 int FirstSpare();
-void Harden(int lower);
+void HardenLowers();
+void CloseLowers();
 bool OpenUpper();
 bool EnterNamespaces();
 
+// keeper.cc
+bool Parse(int count, char** arguments);
+
 // keeper-daemon.cc: starts the daemon.
 bool StartDaemon();
+
+// keeper-later.cc: learns for what, and tells the daemon.
+void AwaitSession();
+bool HandOver();
 
 // keeper-watch.cc: waits for whatever may happen, until the end.
 [[noreturn]] void Watch();

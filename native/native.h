@@ -148,6 +148,7 @@ Napi::Value OpenBeneath(const Info& info);
 Napi::Value Open(const Info& info);
 Napi::Value Close(const Info& info);
 Napi::Value Dup(const Info& info);
+Napi::Value Dup2(const Info& info);
 Napi::Value Statx(const Info& info);
 Napi::Value StatMany(const Info& info);
 Napi::Value Readlinkat(const Info& info);
@@ -206,6 +207,7 @@ Napi::Value EnterEmptyRoot(const Info& info);
 // sockets.cc
 Napi::Value ReceiveMessage(const Info& info);
 Napi::Value SendMessage(const Info& info);
+Napi::Value SocketPair(const Info& info);
 Napi::Value SendDatagram(const Info& info);
 
 // channel.cc: the class Channel, and the device's own ioctls.

@@ -143,6 +143,8 @@ Napi::Value Close(const Info& info) { return Called(info, close(Int(info, 0))); 
 
 Napi::Value Dup(const Info& info) { return Called(info, fcntl(Int(info, 0), F_DUPFD_CLOEXEC, 0)); }
 
+Napi::Value Dup2(const Info& info) { return Called(info, dup2(Int(info, 0), Int(info, 1))); }
+
 Napi::Value Statx(const Info& info) {
   const ByteString path(info, 1);
   const Span<double> out(info, 3);

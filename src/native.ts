@@ -188,6 +188,8 @@ export interface Native {
   open(path: ByteString, flags: number, mode: number): number;
   close(fd: number): number;
   dup(fd: number): number;
+  /** What `to` was before is closed; it is handed on to programs that are executed. */
+  dup2(fd: number, to: number): number;
   /** statx(dirfd, path, flags | AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID); '' with AT_EMPTY_PATH. */
   statx(dirfd: number, path: ByteString, flags: number, out: Float64Array): number;
   /** statx of names[from .. from + count) in dirfd, STAT_FIELDS doubles each; a failure is in its ERRNO field. @returns count. */
@@ -338,6 +340,8 @@ export interface Native {
   receiveMessage(socket: number): { data: Uint8Array; fd: number } | number;
   /** Blocks while the socket is full. @returns the bytes sent. */
   sendMessage(socket: number, data: Uint8Array, fd: number): number;
+  /** Both ends of a stream over AF_UNIX, O_CLOEXEC, or -errno. */
+  socketPair(): [number, number] | number;
   /** One datagram over AF_UNIX, to a path or, after an `@`, an abstract name; never blocks. @returns the bytes sent, or -errno. */
   sendDatagram(to: ByteString, data: Uint8Array): number;
 }

@@ -1,5 +1,7 @@
 #!/usr/bin/env node
 /** The program: hands the real streams, arguments and library to the command. */
+// Before all else: it begins a session's processes.
+import { dropEarly } from './early.ts';
 import { closeSync } from 'node:fs';
 import { isatty } from 'node:tty';
 import { painter } from './output.ts';
@@ -81,6 +83,7 @@ async function main(): Promise<void> {
         interrupted,
       }));
   out.flush();
+  dropEarly();
   leaveTerminal();
 }
 

@@ -7,7 +7,7 @@
  * With fuse-native this process mounts, so it stays where it is, and this thread is the filesystem as well.
  */
 // Before all else: it starts the thread.
-import { options as given, thread } from './filesystem-thread.ts';
+import { options as told, thread } from './filesystem-thread.ts';
 import { writeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { Worker } from 'node:worker_threads';
@@ -22,6 +22,15 @@ import { describe, Log } from '../log.ts';
 import { native } from '../native.ts';
 import type { Presentation } from '../overlay/presentation.ts';
 import { PROTOCOL, readLines, serve, SOCKET_NAME } from './control.ts';
+import {
+  ARENA,
+  type Descriptors,
+  inherited,
+  KEEPER,
+  LOG,
+  PACKETS,
+  receive,
+} from './descriptors.ts';
 
 /** The commit of a repository that is shown. */
 export interface CommitSource {
@@ -32,10 +41,10 @@ export interface CommitSource {
   verify: boolean;
 }
 
-/** What the launcher tells, as JSON in the only argument. */
+/** What the launcher tells, as JSON: in the only argument or, when the daemon was begun before, in a message. */
 export interface DaemonOptions {
   name: string;
-  /** How many directories, from descriptor FIRST_LOWER on, topmost first; with `commit`, its repository and the parents. */
+  /** How many directories, topmost first; with `commit`, its repository and the parents. */
   lowers: number;
   /** In the directories, whiteouts may also be files. */
   hasAufsWhiteouts?: boolean;
@@ -47,11 +56,11 @@ export interface DaemonOptions {
   limitBytes: number;
   /** Who moves the bytes of files. */
   io: IoMode;
-  /** The upper is a directory, whose folder's descriptor follows the lowers'. */
+  /** The upper is a directory, in a folder that is given. */
   upper?: 'tmpfs' | 'volatile' | 'disk';
   /** What the upper and its work directory are called in that folder. */
   upperNames?: StoreNames;
-  /** That descriptor is of the upper itself, and its work directory's comes next. */
+  /** The upper itself is given, and its work directory. */
   hasWork?: true;
   /** It must hold no redirects. */
   withoutRedirects?: true;
@@ -66,19 +75,9 @@ export interface DaemonOptions {
   historyEntries?: number;
   /** There is a mount namespace of our own to be emptied. */
   isolated: boolean;
-  /** URL of the worker's module. */
-  worker: string;
   /** This process mounts, through the package fuse-native, and serves on this thread. */
   libfuse?: Omit<MountOptions, 'name'>;
 }
-
-/** Descriptors as the keeper hands them on. */
-const LOG = 2;
-const KEEPER = 3;
-const PACKETS = 4;
-const ARENA = 5;
-const FOLDER = 6;
-const FIRST_LOWER = 7;
 
 /** For what is waited for, before a rehearsal takes one processor and the compiler another: a short command is over by then. */
 const REHEARSAL_MS = 300;
@@ -101,6 +100,7 @@ const log = new Log(LOG);
 
 class Daemon {
   readonly #options: DaemonOptions;
+  readonly #folder: number;
   readonly #keeper: Socket;
   readonly #worker: Worker | LibfuseWorker;
   readonly #wakeFd: number;
@@ -117,19 +117,21 @@ class Daemon {
   /** @param startLibfuse  makes what there is instead of a thread, with the option of that name. */
   constructor(
     options: DaemonOptions,
+    descriptors: Descriptors,
     startLibfuse: ((data: WorkerData) => LibfuseWorker) | undefined,
   ) {
     this.#options = options;
+    this.#folder = descriptors.folder;
     this.#keeper = new Socket({ fd: KEEPER, readable: true, writable: true });
     this.#wakeFd = native.eventfd();
     const data: WorkerData = {
-      lowers: lowersOf(options),
+      lowers: lowersOf(options, descriptors),
       links: options.links,
       ids: options.ids,
       arenaFd: ARENA,
       limitBytes: options.limitBytes,
       io: options.io,
-      ...upperOf(options),
+      ...upperOf(options, descriptors),
       wakeFd: this.#wakeFd,
       readonly: options.readonly,
       rehearses: options.rehearses,
@@ -195,10 +197,12 @@ class Daemon {
   async #getReady(): Promise<void> {
     const greeting = { protocol: PROTOCOL, name: this.#options.name, pid: process.pid };
     // Through the folder's descriptor: its path may be too long for a socket.
-    await serve(`/proc/self/fd/${FOLDER}/${SOCKET_NAME}`, greeting, (call, args, connection) =>
-      this.#answer(call, args, connection),
+    await serve(
+      `/proc/self/fd/${this.#folder}/${SOCKET_NAME}`,
+      greeting,
+      (call, args, connection) => this.#answer(call, args, connection),
     );
-    native.close(FOLDER);
+    native.close(this.#folder);
     if (this.#options.isolated) {
       const left = native.enterEmptyRoot();
       if (left < 0) throw new Error(`cannot leave the mounts behind: errno ${-left}`);
@@ -327,17 +331,18 @@ class Daemon {
 }
 
 /** The descriptor itself stays open: the lock on the folder goes with it. */
-function upperOf(options: DaemonOptions): { upper?: UpperData } {
-  const { lowers, upper, upperNames, hasWork, withoutRedirects, metacopy = false } = options;
-  if (upper === undefined) return {};
-  const at = FIRST_LOWER + lowers;
+function upperOf(
+  { io, upper, upperNames, withoutRedirects, metacopy }: DaemonOptions,
+  descriptors: Descriptors,
+): { upper?: UpperData } {
+  if (descriptors.upper === undefined) return {};
   return {
     upper: {
-      fd: options.io === 'passthrough' ? withoutAtime(at) : native.dup(at),
-      ...(hasWork === true && { workFd: native.dup(at + 1) }),
+      fd: io === 'passthrough' ? withoutAtime(descriptors.upper) : native.dup(descriptors.upper),
+      ...(descriptors.work !== undefined && { workFd: native.dup(descriptors.work) }),
       isDurable: upper === 'disk',
       redirects: withoutRedirects !== true,
-      metacopy,
+      metacopy: metacopy === true,
       isUsers: process.getuid?.() !== 0,
       ...(upperNames !== undefined && { names: upperNames }),
     },
@@ -350,24 +355,34 @@ function withoutAtime(fd: number): number {
   return bound < 0 ? native.dup(fd) : bound;
 }
 
-function lowersOf({ lowers, commit, hasAufsWhiteouts }: DaemonOptions): LowerData[] {
-  const fds = Array.from({ length: lowers }, (_, index) => FIRST_LOWER + index);
+function lowersOf(
+  { commit, hasAufsWhiteouts }: DaemonOptions,
+  { lowers: fds }: Descriptors,
+): LowerData[] {
   return commit === undefined
     ? fds.map((fd) => ({ kind: 'directory', fd, hasAufsWhiteouts: hasAufsWhiteouts === true }))
     : [{ kind: 'commit', fds, ...commit }];
 }
 
 /** Held by what it listens to. */
-async function start(options: DaemonOptions): Promise<void> {
+async function start(options: DaemonOptions, descriptors: Descriptors): Promise<void> {
   process.title = `ostree-ts: session ${options.name}`;
   const { libfuse, name } = options;
-  if (libfuse === undefined) return void new Daemon(options, undefined);
+  if (libfuse === undefined) return void new Daemon(options, descriptors, undefined);
   // Not needed by those whom the kernel client serves.
   const { LibfuseWorker } = await import('../fuse/libfuse-worker.ts');
-  void new Daemon(options, (data) => new LibfuseWorker(data, { ...libfuse, name }));
+  void new Daemon(options, descriptors, (data) => new LibfuseWorker(data, { ...libfuse, name }));
 }
 
-start(given).catch((error: unknown) => {
+function begin(): Promise<void> {
+  if (told !== undefined) return start(told, inherited(told));
+  const received = receive();
+  // The command that began it needs no session.
+  if (received === undefined) return native.exit(0);
+  return start(received.options, received.descriptors);
+}
+
+begin().catch((error: unknown) => {
   process.stderr.write(`${describe(error)}\n`);
   process.exit(1);
 });

@@ -11,13 +11,16 @@ import type { DaemonOptions } from './daemon.ts';
  */
 const YOUNG_MB = 4;
 
-/** What the launcher has told. */
-export const options: DaemonOptions = JSON.parse(process.argv[2] ?? '{}') as DaemonOptions;
+const [, , argument] = process.argv;
+
+/** What the launcher has told; `undefined` when it will. */
+export const options: DaemonOptions | undefined =
+  argument === undefined ? undefined : (JSON.parse(argument) as DaemonOptions);
 
 /** Waits for its `WorkerData`, as its first message. `undefined` with fuse-native, which wants a process's first thread. */
 export const thread: Worker | undefined =
-  options.libfuse === undefined
-    ? new Worker(new URL(options.worker), {
+  options?.libfuse === undefined
+    ? new Worker(new URL('../../bundle/fuse/worker.cjs', import.meta.url), {
         resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB },
       })
     : undefined;

@@ -1,14 +1,15 @@
 /** Starts keepers, which mount sessions and start their daemons, and hears whether they succeed. */
-import { spawn, type ChildProcess, type SpawnOptions, type StdioOptions } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { closeSync, constants, openSync, readFileSync } from 'node:fs';
+import { Socket } from 'node:net';
 import { dirname } from 'node:path';
 import type { Duplex } from 'node:stream';
-import { fileURLToPath } from 'node:url';
 import { SessionError, UNUSABLE_UPPER } from '../errors.ts';
 import { type ByteString, programPath } from '../native.ts';
 import { type HostPath, hostPath, openPlace, type Places, shown } from './checks.ts';
 import type { DaemonOptions } from './daemon.ts';
 import { HOTFIX_NAMES } from './deployment-folder.ts';
+import { daemonCommand, LAUNCHER, spawnKeeper, takeKeeper, tellKeeper } from './keeper-process.ts';
 import type { Secluded } from './launcher.ts';
 import type { UnlockOptions } from './options.ts';
 import { flagArguments } from './mount-flags.ts';
@@ -59,12 +60,19 @@ export function findKeeper(): string {
   }
 }
 
+/** A keeper that runs. */
+export interface Keeper {
+  readonly process: ChildProcess;
+  /** Closed, it is told that nobody needs its session any more, when that is tied to us. */
+  readonly socket: Duplex;
+}
+
 /** Starts the keeper and waits for its verdict. @returns the keeper, when the session is tied to this process. */
-export async function start(given: Start): Promise<ChildProcess | undefined> {
+export async function start(given: Start): Promise<Keeper | undefined> {
   const { folder, record, places, options, store, secluded, workdir } = given;
-  const fds: number[] = [];
+  const toClose: number[] = [];
   const opened = (fd: number) => {
-    fds.push(fd);
+    toClose.push(fd);
     return fd;
   };
   try {
@@ -82,11 +90,8 @@ export async function start(given: Start): Promise<ChildProcess | undefined> {
       ...keeperArguments(given, lowers.length),
     ];
     // The keeper says which is which.
-    const stdio: StdioOptions = [
-      'ignore',
+    const fds = [
       log,
-      log,
-      'pipe',
       opened(openPlace(Buffer.from(folder).toString('latin1'))),
       opened(openPlace(Buffer.from(dirname(folder)).toString('latin1'))),
       opened(openPlace(places.mountpoint)),
@@ -95,43 +100,59 @@ export async function start(given: Start): Promise<ChildProcess | undefined> {
     ];
     const isTied = options.foreground === true || secluded !== undefined;
     const scope = isTied ? undefined : findScope(record.name);
-    let keeper = spawnKeeper(given.programs.keeper, args, stdio, scope);
+    const command = [given.programs.keeper, ...args];
+    let keeper = earlyKeeper(given, args, fds) ?? newKeeper(command, fds, scope);
     let verdict = await outcome(keeper, secluded);
     if (scope !== undefined && verdict === SILENT) {
       options.onWarning?.(
         'systemd-run could not make a unit for the session, which ends with the login session or service that it is started from',
       );
-      keeper = spawnKeeper(given.programs.keeper, args, stdio, undefined);
+      keeper = newKeeper(command, fds, undefined);
       verdict = await outcome(keeper, secluded);
     }
     if (verdict === 'up') {
       if (options.foreground === true) return keeper;
-      keeper.unref();
-      (keeper.stdio[3] as Duplex).destroy();
+      keeper.process.unref();
+      keeper.socket.destroy();
       return undefined;
     }
     const lines = readFileSync(`/proc/self/fd/${log}`, 'utf8').trimEnd().split('\n');
     throw startError(record, verdict, lines);
   } finally {
-    for (const fd of fds) closeSync(fd);
+    for (const fd of toClose) closeSync(fd);
   }
 }
 
-/** Nothing that this shell sets may change how the daemon runs. */
-function spawnKeeper(
-  program: string,
-  args: string[],
-  stdio: StdioOptions,
+function newKeeper(
+  [program = '', ...args]: string[],
+  fds: number[],
   scope: Scope | undefined,
-): ChildProcess {
-  const libraries = process.env['LD_LIBRARY_PATH'];
-  const env = {
-    ...scope?.env,
-    ...(libraries !== undefined && { LD_LIBRARY_PATH: libraries }),
-  };
-  const options: SpawnOptions = { stdio, cwd: '/', env, detached: true };
-  if (scope === undefined) return spawn(program, args, options);
-  return spawn(scope.program, [...scope.args, program, ...args], options);
+): Keeper {
+  const [log = 'ignore', ...given] = fds;
+  const command = [
+    ...(scope === undefined ? [] : [scope.program, ...scope.args]),
+    program,
+    ...args,
+  ];
+  const child = spawnKeeper(command, ['ignore', log, log, 'pipe', ...given], scope?.env);
+  return { process: child, socket: child.stdio[LAUNCHER] as Duplex };
+}
+
+/** The one that was begun before, when it fits: the daemon of a tmpfs is given what its keeper has yet to mount. */
+function earlyKeeper(
+  { record, options, secluded }: Start,
+  args: string[],
+  fds: number[],
+): Keeper | undefined {
+  const isFitting = secluded !== undefined && record.upper === 'memory';
+  if (!isFitting || options.transport === 'fuse-native') return undefined;
+  const early = takeKeeper();
+  if (early === undefined) return undefined;
+  const isTold = tellKeeper(early, args, fds);
+  const socket = new Socket({ fd: early.fd, readable: true, writable: true });
+  if (isTold) return { process: early.process, socket };
+  socket.destroy();
+  return undefined;
 }
 
 /** Of a directory that is there already, whose descriptor is handed on. */
@@ -203,7 +224,6 @@ function keeperArguments(
           : 'idle',
     ...(secluded?.ids !== undefined && { ids: secluded.ids }),
     isolated: process.getuid?.() === 0 && options.transport !== 'fuse-native',
-    worker: new URL('../../bundle/fuse/worker.cjs', import.meta.url).href,
     ...(options.transport === 'fuse-native' && {
       libfuse: {
         mountpoint: shown(record.mountpoint),
@@ -224,17 +244,18 @@ function keeperArguments(
     `--options=${text}`,
     `--read-ahead=${READ_AHEAD_KB}`,
     '--',
-    process.execPath,
-    fileURLToPath(new URL('../../bundle/session/daemon.cjs', import.meta.url)),
+    ...daemonCommand(),
     JSON.stringify(daemon),
   ];
 }
 
 /** `up`, or why not. */
-function outcome(keeper: ChildProcess, secluded: Secluded | undefined): Promise<string> {
+function outcome(
+  { process: keeper, socket }: Keeper,
+  secluded: Secluded | undefined,
+): Promise<string> {
   return new Promise((resolve, reject) => {
     let text = '';
-    const socket = keeper.stdio[3] as Duplex;
     let timer = setTimeout(() => {
       text = 'failed it takes too long\n';
       keeper.kill('SIGTERM');

@@ -2,7 +2,6 @@
  * Starts sessions: checks everything that can be checked, reserves the name, starts the keeper, which starts the daemon,
  * and waits until the mount answers. When anything fails, nothing is left.
  */
-import type { ChildProcess } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { SessionError, UsageError } from '../errors.ts';
@@ -20,7 +19,7 @@ import {
 } from './checks.ts';
 import { checkName, nameFor, OWN_PLACE, release, reserve } from './folders.ts';
 import { checkFuseNative } from './fuse-native.ts';
-import { findKeeper, start } from './keeper.ts';
+import { findKeeper, type Keeper, start } from './keeper.ts';
 import { checkIo } from './io.ts';
 import { linksOf } from './links.ts';
 import { lock } from './lock.ts';
@@ -67,7 +66,7 @@ export interface Secluded {
 export interface Launched {
   session: Session;
   record: SessionRecord;
-  keeper: ChildProcess | undefined;
+  keeper: Keeper | undefined;
 }
 
 /**

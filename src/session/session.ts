@@ -2,7 +2,6 @@
  * A session as its owner sees it: what the library hands out and the command prints. What not every command needs is
  * loaded when it is called.
  */
-import type { ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SessionError } from '../errors.ts';
@@ -17,6 +16,7 @@ import { refuseHotfix, settleAfter } from './deployment-lock.ts';
 import type { Change, ChangeOptions } from '../overlay/change.ts';
 import type { PatchOptions } from './patch.ts';
 import { LiveTree, openRoot } from './live-tree.ts';
+import type { Keeper } from './keeper.ts';
 import { lock, type LockResult } from './lock.ts';
 import { isAlive } from './processes.ts';
 import { readRecord, readState, type SessionRecord } from './record.ts';
@@ -103,15 +103,10 @@ export class Session implements AsyncDisposable {
   /** Where the session's record, log and socket are. */
   readonly folder: string;
   readonly #record: SessionRecord | undefined;
-  readonly #keeper: ChildProcess | undefined;
+  readonly #keeper: Keeper | undefined;
 
   /** @param keeper  Of a session that is tied to this process. */
-  constructor(
-    folder: string,
-    name: string,
-    record: SessionRecord | undefined,
-    keeper?: ChildProcess,
-  ) {
+  constructor(folder: string, name: string, record: SessionRecord | undefined, keeper?: Keeper) {
     this.folder = folder;
     this.name = name;
     this.mountpoint = shown(record?.mountpoint ?? '');
@@ -264,7 +259,7 @@ export class Session implements AsyncDisposable {
       while (isAlive(daemon)) await sleep(POLL_MS);
       return;
     }
-    const keeper = this.#keeper;
+    const keeper = this.#keeper.process;
     const stop = () => {
       this.lock({ lazy: true }).catch(() => keeper.kill('SIGTERM'));
     };

@@ -61,7 +61,7 @@ export function sessionProcesses(): string[] {
     .flatMap((pid) => {
       try {
         const command = readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ' ');
-        const isOurs = /keeper --name|daemon\.cjs|ostree-ts: session/.test(command);
+        const isOurs = /^(\S*keeper --|\S+ \S*daemon\.cjs|ostree-ts: session)/.test(command);
         return isOurs ? [`${pid} ${command}`] : [];
       } catch {
         return [];

@@ -1,0 +1,81 @@
+/** What `run` begins before it knows for which session: a keeper and a daemon, which end when there is none. */
+import test from 'ava';
+import { sandboxed } from '../helpers/sandbox.ts';
+
+test('killed at any moment, nothing is left', sandboxed, async ({ tools, work }) => {
+  const { spawn } = await import('node:child_process');
+  const tree = tools.plant(`${work}/tree`, { a: 'one' });
+  const [node = '', ...main] = tools.PROGRAM;
+  let begun = 0;
+  for (let ms = 0; ms < 600; ms += 20) {
+    const child = spawn(node, [...main, 'run', tree, '--', 'sleep', '1234'], { stdio: 'ignore' });
+    await tools.sleep(ms);
+    if (tools.sessionProcesses().length > 0) begun++;
+    child.kill('SIGKILL');
+    await tools.exitCode(child);
+    await tools.until(() => tools.sessionProcesses().length === 0, 5000);
+    tools.equal(tools.sessionProcesses().join(), '', `after ${ms} ms`);
+    tools.equal(tools.processesOf('sleep 1234').join(), '', `after ${ms} ms`);
+    tools.equal(tools.mountpoints().join(), '', `after ${ms} ms`);
+  }
+  tools.equal(begun > 5, true, `${begun}`);
+});
+
+test('refused, nothing is left when it has said so', sandboxed, async ({ tools, work }) => {
+  const tree = tools.plant(`${work}/tree`, { a: 'one' });
+  for (const [code, ...args] of [
+    [125, `${work}/nothing`, '--', 'true'],
+    [125, '--no-such-option', tree, '--', 'true'],
+    [125, '--size=much', tree, '--', 'true'],
+    [125, `--at=${work}/nothing`, tree, '--', 'true'],
+    [0, '--keep=kept', tree, '--', 'true'],
+  ] as [number, ...string[]][]) {
+    const ran = tools.ostreeTs(['run', ...args]);
+    tools.equal(ran.code, code, ran.err);
+    tools.equal(tools.sessionProcesses().join(), '', args.join(' '));
+  }
+  tools.equal(tools.ostreeTs(['lock', 'kept']).code, 0);
+  await tools.nothingIsLeft();
+});
+
+test('a daemon that dies meanwhile fails the command', sandboxed, async ({ tools, work }) => {
+  const tree = tools.plant(`${work}/tree`, { a: 'one' });
+  const { spawn } = await import('node:child_process');
+  const [node = '', ...main] = tools.PROGRAM;
+  const child = spawn(node, [...main, 'run', tree, '--', 'sleep', '1234']);
+  let said = '';
+  child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()));
+  // The keeper's command line has the daemon's in it.
+  const daemon = () =>
+    tools.sessionProcesses().find((line) => /^\d+ \S*node \S*daemon\.cjs/.test(line));
+  await tools.until(() => daemon() !== undefined, 10_000);
+  process.kill(Number.parseInt(daemon()!, 10), 'SIGKILL');
+  tools.equal(await tools.exitCode(child), 125);
+  tools.matches(said, /cannot start the session: the daemon was killed by signal 9/);
+  await tools.nothingIsLeft();
+});
+
+test('a keeper that is told nothing, or nonsense, ends', sandboxed, async ({ tools }) => {
+  const { spawn } = await import('node:child_process');
+  const [node = ''] = tools.PROGRAM;
+  const keeper = '/run/package/native/build/Release/keeper';
+  const daemon = '/run/package/build/bundle/session/daemon.cjs';
+  const number = (value: number) => Buffer.from(Uint32Array.of(value).buffer);
+  for (const told of [
+    Buffer.of(),
+    Buffer.of(1, 2, 3),
+    Buffer.concat([number(0), number(0)]),
+    Buffer.concat([number(1e6), number(1e6)]),
+    // No descriptor comes with this byte.
+    Buffer.concat([number(4), number(10), Buffer.of(0)]),
+  ]) {
+    const child = spawn(keeper, ['--later', node, daemon], {
+      stdio: ['ignore', 'ignore', 'ignore', 'pipe'],
+    });
+    const [, , , socket] = child.stdio;
+    socket!.on('error', () => {});
+    (socket as import('node:net').Socket).end(told);
+    tools.equal(await tools.exitCode(child), 0);
+    await tools.nothingIsLeft();
+  }
+});
