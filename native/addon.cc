@@ -65,7 +65,6 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Add<EnterEmptyRoot>(exports, "enterEmptyRoot");
   Add<ReceiveMessage>(exports, "receiveMessage");
   Add<SendMessage>(exports, "sendMessage");
-  Add<SocketPair>(exports, "socketPair");
   Add<SendDatagram>(exports, "sendDatagram");
   return exports;
 }

@@ -207,7 +207,6 @@ Napi::Value EnterEmptyRoot(const Info& info);
 // sockets.cc
 Napi::Value ReceiveMessage(const Info& info);
 Napi::Value SendMessage(const Info& info);
-Napi::Value SocketPair(const Info& info);
 Napi::Value SendDatagram(const Info& info);
 
 // channel.cc: the class Channel, and the device's own ioctls.

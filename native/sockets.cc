@@ -86,15 +86,6 @@ Napi::Value SendMessage(const Info& info) {
                 }));
 }
 
-// Two ends of a stream.
-Napi::Value SocketPair(const Info& info) {
-  int ends[2];
-  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) return Result(info.Env(), -errno);
-  Napi::Array result = Napi::Array::New(info.Env(), 2);
-  for (uint32_t end = 0; end < 2; end++) result[end] = Napi::Number::New(info.Env(), ends[end]);
-  return result;
-}
-
 // To a path, or to the abstract name that follows an '@'. Does not wait.
 Napi::Value SendDatagram(const Info& info) {
   const ByteString to(info, 0);

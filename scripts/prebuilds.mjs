@@ -91,11 +91,11 @@ function check(path, machine) {
   }
 }
 
-/** The version that src/native.ts promises. */
+/** The version that src/built.ts promises. */
 function glibcFloor() {
-  const source = readFileSync(join(ROOT, 'src/native.ts'), 'utf8');
+  const source = readFileSync(join(ROOT, 'src/built.ts'), 'utf8');
   const floor = /GLIBC_FLOOR.*= '([\d.]+)'/.exec(source)?.[1];
-  if (floor === undefined) throw new SetupError('src/native.ts states no GLIBC_FLOOR');
+  if (floor === undefined) throw new SetupError('src/built.ts states no GLIBC_FLOOR');
   return floor;
 }
 

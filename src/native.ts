@@ -6,13 +6,8 @@
  * Offsets and lengths are bytes, as numbers up to 2^53. Nothing here knows what an overlay is.
  */
 
-import { existsSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-
-/** The oldest glibc that the prebuilt addon runs on; checked when it is packed. */
-export const GLIBC_FLOOR = '2.34';
+import { findBuilt, missing } from './built.ts';
 
 /** A byte string: each char is one byte (latin1). */
 export type ByteString = string;
@@ -338,60 +333,14 @@ export interface Native {
    * and no fd: the other side has closed.
    */
   receiveMessage(socket: number): { data: Uint8Array; fd: number } | number;
-  /** Blocks while the socket is full. @returns the bytes sent. */
+  /** Over a stream as well; blocks while the socket is full. @returns the bytes sent. */
   sendMessage(socket: number, data: Uint8Array, fd: number): number;
-  /** Both ends of a stream over AF_UNIX, O_CLOEXEC, or -errno. */
-  socketPair(): [number, number] | number;
   /** One datagram over AF_UNIX, to a path or, after an `@`, an abstract name; never blocks. @returns the bytes sent, or -errno. */
   sendDatagram(to: ByteString, data: Uint8Array): number;
 }
 
-const ARCHITECTURE = process.arch;
-/** build/src/native.js, or src/native.ts where types are stripped: the package is the nearest folder up with a manifest. */
-const PACKAGE = packageRoot(dirname(fileURLToPath(import.meta.url)));
-
-function packageRoot(from: string): string {
-  for (let folder = from; folder !== dirname(folder); folder = dirname(folder)) {
-    if (existsSync(join(folder, 'package.json'))) return folder;
-  }
-  return from;
-}
-
-/** The prebuilt file, or the local build when that is newer; `undefined` when there is neither. */
-function find(prebuilt: string, local: string): string | undefined {
-  const candidates = [
-    join(PACKAGE, 'prebuilds', `linux-${ARCHITECTURE}`, prebuilt),
-    join(PACKAGE, 'native', 'build', 'Release', local),
-  ];
-  return candidates
-    .map((path) => ({ path, time: statSync(path, { throwIfNoEntry: false })?.mtimeMs }))
-    .filter((candidate) => candidate.time !== undefined)
-    .sort((a, b) => b.time! - a.time!)
-    .at(0)?.path;
-}
-
-// The newest that runs on Node 20.
-const BUILD = 'npx node-gyp@12 rebuild -C native';
-
-/** Why nothing could be loaded, and what to do. */
-function missing(what: string, cause?: unknown): Error {
-  const place = `linux-${ARCHITECTURE}`;
-  const report = process.report.getReport() as { header: { glibcVersionRuntime?: string } };
-  const glibc = report.header.glibcVersionRuntime;
-  const reason =
-    glibc === undefined
-      ? `the prebuilt one for ${place} needs glibc >= ${GLIBC_FLOOR}, and this system has another C library (musl)`
-      : `there is none for ${place}, or it does not fit glibc ${glibc} (it needs >= ${GLIBC_FLOOR})`;
-  return new Error(
-    `cannot load ${what}: ${reason}. With a C++ compiler, build it in ${PACKAGE}: ${BUILD}`,
-    {
-      cause,
-    },
-  );
-}
-
 function load(): Native {
-  const path = find('ostree_ts.node', 'ostree_ts.node');
+  const path = findBuilt('ostree_ts.node');
   if (path === undefined) throw missing('the addon');
   try {
     return createRequire(import.meta.url)(path) as Native;
@@ -402,15 +351,3 @@ function load(): Native {
 
 /** The addon. Loading this module throws when there is none that fits. */
 export const native: Native = load();
-
-/** The folder of this package. */
-export function packagePath(): string {
-  return PACKAGE;
-}
-
-/** Where a program of ours is. @throws Error when it was not built. */
-export function programPath(name: 'keeper' | 'runner'): string {
-  const path = find(name, name);
-  if (path === undefined) throw missing(`the ${name}`);
-  return path;
-}

@@ -15,7 +15,8 @@ import { spawnSync } from 'node:child_process';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { type Listing, native, STAT, STAT_FIELDS, programPath } from '../src/native.ts';
+import { programPath } from '../src/built.ts';
+import { type Listing, native, STAT, STAT_FIELDS } from '../src/native.ts';
 
 const { ENOENT, EXDEV, ELOOP, EBADF, EISDIR, EEXIST, ENAMETOOLONG, ENODATA, ERANGE, EOPNOTSUPP } =
   constants.errno;

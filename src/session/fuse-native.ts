@@ -1,7 +1,7 @@
 /** What forbids a session that the package fuse-native serves. */
 import { SessionError } from '../errors.ts';
 import { fuseNativePath, loadFuseNative } from '../fuse/libfuse-mount.ts';
-import { packagePath } from '../native.ts';
+import { packagePath } from '../built.ts';
 import { bytes, hostPath, type Places, shown } from './checks.ts';
 import { type Mount, topmostAt } from './mountinfo.ts';
 

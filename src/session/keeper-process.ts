@@ -4,15 +4,12 @@
  * (native/keeper-later.cc). So this module, and what it loads, is small.
  */
 import { spawn, type ChildProcess, type SpawnOptions, type StdioOptions } from 'node:child_process';
+import type { Duplex } from 'node:stream';
 import { fileURLToPath } from 'node:url';
-import { native, programPath } from '../native.ts';
+import { programPath } from '../built.ts';
 
-/** The descriptor that is the keeper's socket to us. */
-export const LAUNCHER = 3;
-
-/** As the keeper takes them. */
-const DESCRIPTORS_MAX = 250;
-const BYTES_MAX = 60_000;
+/** The descriptor that is its socket to us. */
+const LAUNCHER = 3;
 
 /** What runs a daemon, without the argument that says for what. */
 export function daemonCommand(): [string, string] {
@@ -36,65 +33,42 @@ export function spawnKeeper(
   return spawn(program, args, options);
 }
 
-/** A keeper that waits to be told for what it is. */
-export interface EarlyKeeper {
-  readonly process: ChildProcess;
-  /** Our end of its socket. */
-  readonly fd: number;
+/** Our end of a keeper's socket. Closed, it tells one that is tied to us, or that waits, that nobody needs it any more. */
+export function socketOf(keeper: ChildProcess): Duplex {
+  return keeper.stdio[LAUNCHER] as Duplex;
 }
 
-let early: EarlyKeeper | undefined;
+let early: ChildProcess | undefined;
 
 /** Begins a keeper for the session that is to come. When that fails there is none, and no harm done. */
 export function beginKeeper(): void {
-  const ends = native.socketPair();
-  if (typeof ends === 'number') return;
-  const [ours, theirs] = ends;
   try {
     const command = [programPath('keeper'), '--later', ...daemonCommand()];
-    const child = spawnKeeper(command, ['ignore', 'ignore', 'ignore', theirs]);
-    child.on('error', () => {});
-    early = { process: child, fd: ours };
+    early = spawnKeeper(command, ['ignore', 'ignore', 'ignore', 'pipe']);
+    early.on('error', () => {});
+    socketOf(early).on('error', () => {});
   } catch {
-    // There is none: it is said when one is needed.
-    native.close(ours);
-  } finally {
-    native.close(theirs);
+    // It is said when one is needed.
   }
 }
 
-/** The keeper that was begun, if it still is: for one session. */
-export function takeKeeper(): EarlyKeeper | undefined {
+/** The keeper that was begun, if it waits still: for one session, with the descriptor of its socket. */
+export function takeKeeper(): { process: ChildProcess; fd: number } | undefined {
   const taken = early;
   early = undefined;
-  if (taken === undefined || isRunning(taken.process)) return taken;
-  native.close(taken.fd);
+  if (taken?.pid === undefined) return undefined;
+  const socket = socketOf(taken);
+  // oxlint-disable-next-line no-underscore-dangle -- Node documents no way to it
+  const { fd } = (socket as unknown as { _handle?: { fd?: number } })._handle ?? {};
+  if (fd !== undefined && fd >= 0 && taken.exitCode === null && taken.signalCode === null) {
+    return { process: taken, fd };
+  }
+  socket.destroy();
   return undefined;
-}
-
-function isRunning({ pid, exitCode, signalCode }: ChildProcess): boolean {
-  return pid !== undefined && exitCode === null && signalCode === null;
 }
 
 /** Has the keeper that was begun end, if no session took it. */
 export function dropKeeper(): void {
   const dropped = takeKeeper();
-  if (dropped !== undefined) native.close(dropped.fd);
-}
-
-/**
- * Tells a keeper for what it is.
- *
- * @param args  As for one that is started when all is known.
- * @param fds  The log, and what is given to such a keeper after its socket.
- * @returns whether it has been told; otherwise it ends.
- */
-export function tellKeeper({ fd }: EarlyKeeper, args: string[], fds: number[]): boolean {
-  const text = Buffer.from(args.map((arg) => `${arg}\0`).join(''));
-  if (fds.length > DESCRIPTORS_MAX || text.length > BYTES_MAX) return false;
-  const header = new Uint8Array(Uint32Array.of(fds.length, text.length).buffer);
-  const isTold =
-    native.sendMessage(fd, header, -1) >= 0 &&
-    fds.every((each) => native.sendMessage(fd, Uint8Array.of(0), each) >= 0);
-  return isTold && native.sendMessage(fd, text, -1) >= 0;
+  if (dropped !== undefined) socketOf(dropped.process).destroy();
 }

@@ -1,15 +1,14 @@
 /** Starts keepers, which mount sessions and start their daemons, and hears whether they succeed. */
 import type { ChildProcess } from 'node:child_process';
 import { closeSync, constants, openSync, readFileSync } from 'node:fs';
-import { Socket } from 'node:net';
 import { dirname } from 'node:path';
-import type { Duplex } from 'node:stream';
 import { SessionError, UNUSABLE_UPPER } from '../errors.ts';
-import { type ByteString, programPath } from '../native.ts';
+import { programPath } from '../built.ts';
+import { type ByteString, native } from '../native.ts';
 import { type HostPath, hostPath, openPlace, type Places, shown } from './checks.ts';
 import type { DaemonOptions } from './daemon.ts';
 import { HOTFIX_NAMES } from './deployment-folder.ts';
-import { daemonCommand, LAUNCHER, spawnKeeper, takeKeeper, tellKeeper } from './keeper-process.ts';
+import { daemonCommand, socketOf, spawnKeeper, takeKeeper } from './keeper-process.ts';
 import type { Secluded } from './launcher.ts';
 import type { UnlockOptions } from './options.ts';
 import { flagArguments } from './mount-flags.ts';
@@ -60,15 +59,8 @@ export function findKeeper(): string {
   }
 }
 
-/** A keeper that runs. */
-export interface Keeper {
-  readonly process: ChildProcess;
-  /** Closed, it is told that nobody needs its session any more, when that is tied to us. */
-  readonly socket: Duplex;
-}
-
 /** Starts the keeper and waits for its verdict. @returns the keeper, when the session is tied to this process. */
-export async function start(given: Start): Promise<Keeper | undefined> {
+export async function start(given: Start): Promise<ChildProcess | undefined> {
   const { folder, record, places, options, store, secluded, workdir } = given;
   const toClose: number[] = [];
   const opened = (fd: number) => {
@@ -112,8 +104,8 @@ export async function start(given: Start): Promise<Keeper | undefined> {
     }
     if (verdict === 'up') {
       if (options.foreground === true) return keeper;
-      keeper.process.unref();
-      keeper.socket.destroy();
+      keeper.unref();
+      socketOf(keeper).destroy();
       return undefined;
     }
     const lines = readFileSync(`/proc/self/fd/${log}`, 'utf8').trimEnd().split('\n');
@@ -125,33 +117,40 @@ export async function start(given: Start): Promise<Keeper | undefined> {
 
 function newKeeper(
   [program = '', ...args]: string[],
-  fds: number[],
+  [log = -1, ...given]: number[],
   scope: Scope | undefined,
-): Keeper {
-  const [log = 'ignore', ...given] = fds;
+): ChildProcess {
   const command = [
     ...(scope === undefined ? [] : [scope.program, ...scope.args]),
     program,
     ...args,
   ];
-  const child = spawnKeeper(command, ['ignore', log, log, 'pipe', ...given], scope?.env);
-  return { process: child, socket: child.stdio[LAUNCHER] as Duplex };
+  return spawnKeeper(command, ['ignore', log, log, 'pipe', ...given], scope?.env);
 }
 
-/** The one that was begun before, when it fits: the daemon of a tmpfs is given what its keeper has yet to mount. */
+/** As keepers take them that are told by messages. */
+const DESCRIPTORS_MAX = 250;
+const BYTES_MAX = 60_000;
+
+/** The keeper that was begun before, told for what it is; `undefined` when it does not fit: others have more to do before their daemon. */
 function earlyKeeper(
   { record, options, secluded }: Start,
   args: string[],
   fds: number[],
-): Keeper | undefined {
+): ChildProcess | undefined {
   const isFitting = secluded !== undefined && record.upper === 'memory';
   if (!isFitting || options.transport === 'fuse-native') return undefined;
+  const text = Buffer.from(args.map((arg) => `${arg}\0`).join(''));
+  if (fds.length > DESCRIPTORS_MAX || text.length > BYTES_MAX) return undefined;
   const early = takeKeeper();
   if (early === undefined) return undefined;
-  const isTold = tellKeeper(early, args, fds);
-  const socket = new Socket({ fd: early.fd, readable: true, writable: true });
-  if (isTold) return { process: early.process, socket };
-  socket.destroy();
+  const header = new Uint8Array(Uint32Array.of(fds.length, text.length).buffer);
+  const isTold =
+    native.sendMessage(early.fd, header, -1) >= 0 &&
+    fds.every((fd) => native.sendMessage(early.fd, Uint8Array.of(0), fd) >= 0) &&
+    native.sendMessage(early.fd, text, -1) >= 0;
+  if (isTold) return early.process;
+  socketOf(early.process).destroy();
   return undefined;
 }
 
@@ -250,12 +249,10 @@ function keeperArguments(
 }
 
 /** `up`, or why not. */
-function outcome(
-  { process: keeper, socket }: Keeper,
-  secluded: Secluded | undefined,
-): Promise<string> {
+function outcome(keeper: ChildProcess, secluded: Secluded | undefined): Promise<string> {
   return new Promise((resolve, reject) => {
     let text = '';
+    const socket = socketOf(keeper);
     let timer = setTimeout(() => {
       text = 'failed it takes too long\n';
       keeper.kill('SIGTERM');

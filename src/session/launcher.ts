@@ -2,6 +2,7 @@
  * Starts sessions: checks everything that can be checked, reserves the name, starts the keeper, which starts the daemon,
  * and waits until the mount answers. When anything fails, nothing is left.
  */
+import type { ChildProcess } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { SessionError, UsageError } from '../errors.ts';
@@ -19,7 +20,7 @@ import {
 } from './checks.ts';
 import { checkName, nameFor, OWN_PLACE, release, reserve } from './folders.ts';
 import { checkFuseNative } from './fuse-native.ts';
-import { findKeeper, type Keeper, start } from './keeper.ts';
+import { findKeeper, start } from './keeper.ts';
 import { checkIo } from './io.ts';
 import { linksOf } from './links.ts';
 import { lock } from './lock.ts';
@@ -66,7 +67,7 @@ export interface Secluded {
 export interface Launched {
   session: Session;
   record: SessionRecord;
-  keeper: Keeper | undefined;
+  keeper: ChildProcess | undefined;
 }
 
 /**

@@ -7,7 +7,7 @@ import { isatty } from 'node:tty';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SessionError, UsageError } from '../errors.ts';
 import type { IdMaps } from '../layers/ids.ts';
-import { programPath } from '../native.ts';
+import { programPath } from '../built.ts';
 import { bytes, type HostPath, realPath, shown } from './checks.ts';
 import { OWN_PLACE, release } from './folders.ts';
 import { environment, inPlace, inRoot } from './inside.ts';
@@ -133,7 +133,7 @@ async function protect(
   { session, keeper, record }: Launched,
   ids: IdMaps | undefined,
 ): Promise<Launched[]> {
-  const join = keeper?.process.pid ?? 0;
+  const join = keeper?.pid ?? 0;
   const secluded = { ...(ids !== undefined && { ids }), join, keep: false, inFolder: false };
   const places = PROTECTED.filter(
     (path) => existsSync(path) && realPath(path) !== record.mountpoint,
@@ -162,9 +162,9 @@ async function protect(
 /** Ends a session of which no process is left; one whose daemon has died is cleaned up. */
 async function end({ session, keeper }: Launched): Promise<void> {
   if (keeper === undefined) return;
-  keeper.socket.destroy();
-  await exit(keeper.process, END_MS);
-  if (keeper.process.exitCode !== 0) release(session.folder);
+  (keeper.stdio[3] as Duplex).destroy();
+  await exit(keeper, END_MS);
+  if (keeper.exitCode !== 0) release(session.folder);
 }
 
 async function exit(child: ChildProcess, timeoutMs: number): Promise<void> {
@@ -192,7 +192,7 @@ class Running {
     this.#program = program;
     this.#runner = spawn(
       programPath('runner'),
-      [String(process.pid), String(keeper?.process.pid), ids === undefined ? 'mounts' : 'users'],
+      [String(process.pid), String(keeper?.pid), ids === undefined ? 'mounts' : 'users'],
       {
         stdio: ['inherit', 'inherit', 'inherit', 'pipe', 'pipe'],
         cwd: '/',
@@ -211,7 +211,7 @@ class Running {
     input.on('error', () => {});
     input.end(Buffer.concat(words.flatMap((word) => [Buffer.from(word), Buffer.of(0)])));
     for (const { keeper: one, session: broken } of launched) {
-      one?.process.once('exit', () => this.#break(broken.folder, shown(record.mountpoint)));
+      one?.once('exit', () => this.#break(broken.folder, shown(record.mountpoint)));
     }
     this.ended = this.#wait();
   }

@@ -2,6 +2,7 @@
  * A session as its owner sees it: what the library hands out and the command prints. What not every command needs is
  * loaded when it is called.
  */
+import type { ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SessionError } from '../errors.ts';
@@ -16,7 +17,6 @@ import { refuseHotfix, settleAfter } from './deployment-lock.ts';
 import type { Change, ChangeOptions } from '../overlay/change.ts';
 import type { PatchOptions } from './patch.ts';
 import { LiveTree, openRoot } from './live-tree.ts';
-import type { Keeper } from './keeper.ts';
 import { lock, type LockResult } from './lock.ts';
 import { isAlive } from './processes.ts';
 import { readRecord, readState, type SessionRecord } from './record.ts';
@@ -103,10 +103,15 @@ export class Session implements AsyncDisposable {
   /** Where the session's record, log and socket are. */
   readonly folder: string;
   readonly #record: SessionRecord | undefined;
-  readonly #keeper: Keeper | undefined;
+  readonly #keeper: ChildProcess | undefined;
 
   /** @param keeper  Of a session that is tied to this process. */
-  constructor(folder: string, name: string, record: SessionRecord | undefined, keeper?: Keeper) {
+  constructor(
+    folder: string,
+    name: string,
+    record: SessionRecord | undefined,
+    keeper?: ChildProcess,
+  ) {
     this.folder = folder;
     this.name = name;
     this.mountpoint = shown(record?.mountpoint ?? '');
@@ -259,7 +264,7 @@ export class Session implements AsyncDisposable {
       while (isAlive(daemon)) await sleep(POLL_MS);
       return;
     }
-    const keeper = this.#keeper.process;
+    const keeper = this.#keeper;
     const stop = () => {
       this.lock({ lazy: true }).catch(() => keeper.kill('SIGTERM'));
     };

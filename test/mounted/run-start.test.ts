@@ -60,14 +60,13 @@ test('a keeper that is told nothing, or nonsense, ends', sandboxed, async ({ too
   const [node = ''] = tools.PROGRAM;
   const keeper = '/run/package/native/build/Release/keeper';
   const daemon = '/run/package/build/bundle/session/daemon.cjs';
-  const number = (value: number) => Buffer.from(Uint32Array.of(value).buffer);
   for (const told of [
     Buffer.of(),
     Buffer.of(1, 2, 3),
-    Buffer.concat([number(0), number(0)]),
-    Buffer.concat([number(1e6), number(1e6)]),
-    // No descriptor comes with this byte.
-    Buffer.concat([number(4), number(10), Buffer.of(0)]),
+    Buffer.from(Uint32Array.of(0, 0).buffer),
+    Buffer.from(Uint32Array.of(1e6, 1e6).buffer),
+    // No descriptor comes with a byte of these.
+    Buffer.from(Uint32Array.of(4, 10, 0).buffer),
   ]) {
     const child = spawn(keeper, ['--later', node, daemon], {
       stdio: ['ignore', 'ignore', 'ignore', 'pipe'],
