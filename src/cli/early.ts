@@ -11,4 +11,4 @@ const UNFIT = /^(?:-h$|--(?:help|keep|upper|transport)\b)/;
 if (command === 'run' && !options.some((option) => UNFIT.test(option))) beginKeeper();
 
 /** Ends what was begun, if no session took it. */
-export const dropEarly: () => void = dropKeeper;
+export const dropEarly: () => Promise<void> = dropKeeper;

@@ -68,7 +68,10 @@ export function takeKeeper(): { process: ChildProcess; fd: number } | undefined 
 }
 
 /** Has the keeper that was begun end, if no session took it. */
-export function dropKeeper(): void {
-  const dropped = takeKeeper();
-  if (dropped !== undefined) socketOf(dropped.process).destroy();
+export async function dropKeeper(): Promise<void> {
+  const dropped = takeKeeper()?.process;
+  if (dropped === undefined) return;
+  const ended = new Promise((resolve) => dropped.once('exit', resolve));
+  socketOf(dropped).destroy();
+  await ended;
 }
