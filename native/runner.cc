@@ -1,8 +1,9 @@
 // The runner: runs one command where a private session is mounted, and ends everything that it started.
 //
-//   runner PARENT KEEPER users|mounts
+//   runner PARENT users|mounts
 //
-// On descriptor 4, each word ended by NUL, so that any bytes may be in it: [OPERATION...] -- COMMAND [ARGUMENT...]
+// On descriptor 4, each word ended by NUL, so that any bytes may be in it: KEEPER [OPERATION...] -- COMMAND [ARGUMENT...].
+// It may be started before they are known, and ends without a word when none comes.
 //
 // Three processes: the runner itself, a child of PARENT, enters the namespaces of KEEPER and makes a process namespace;
 // its child is the first process of that, arranges the mounts that OPERATIONs ask for in a mount namespace of its own, and
@@ -22,6 +23,7 @@
 //   file TARGET CONTENT           made
 //   link TARGET CONTENT           a symlink
 //   cd DIRECTORY                  where COMMAND starts
+//   set NAME=VALUE                in the environment of COMMAND
 //
 // On descriptor 3, lines: "failed WHAT: WHY", "exec ERRNO WHY" (COMMAND cannot be run), "started", "stopped", "continued".
 // Exits as COMMAND did: its code, or 128 and the signal.
@@ -95,7 +97,10 @@ int WordsOf(const char* kind) {
   if (strcmp(kind, "tree") == 0 || strcmp(kind, "new") == 0) return 4;
   if (strcmp(kind, "file") == 0 || strcmp(kind, "link") == 0) return 3;
   if (strcmp(kind, "offer") == 0) return 3;
-  if (strcmp(kind, "root") == 0 || strcmp(kind, "cd") == 0 || strcmp(kind, "dir") == 0) return 2;
+  constexpr const char* kOfTwo[] = {"root", "cd", "dir", "set"};
+  for (const char* of_two : kOfTwo) {
+    if (strcmp(kind, of_two) == 0) return 2;
+  }
   return 0;
 }
 
@@ -252,6 +257,7 @@ void Arrange() {
     if (Is(operation, "file")) MakeFile(words[1], words[2]);
     if (Is(operation, "link") && symlink(words[2], words[1]) < 0) Fail("make ", words[1]);
     if (Is(operation, "cd") && chdir(words[1]) < 0) Fail("enter ", words[1]);
+    if (Is(operation, "set") && putenv(words[1]) != 0) Fail("set ", words[1]);
   }
 }
 
@@ -285,8 +291,8 @@ void Arrange() {
   _exit(CodeOf(Watch(child, heeded, true)));
 }
 
-// What is to be done, and the command; nullptr when it makes no sense.
-char** Read() {
+// In whose namespaces, what is to be done, and the command; nullptr when it makes no sense.
+char** Read(const char** keeper) {
   char* text = static_cast<char*>(malloc(kInputMax));
   size_t length = 0, count = 0;
   for (;;) {
@@ -297,12 +303,14 @@ char** Read() {
     length += static_cast<size_t>(more);
   }
   close(kInput);
+  if (length == 0) _exit(0);
   for (size_t at = 0; at < length; at++) count += text[at] == '\0' ? 1 : 0;
   char** words = static_cast<char**>(calloc(count + 1, sizeof(char*)));
-  if (words == nullptr || length == 0 || text[length - 1] != '\0') return nullptr;
+  if (words == nullptr || text[length - 1] != '\0') return nullptr;
   char* next = text;
   for (size_t at = 0; at < count; at++, next += strlen(next) + 1) words[at] = next;
-  for (size_t at = 0; at < count;) {
+  *keeper = words[0];
+  for (size_t at = 1; at < count;) {
     if (strcmp(words[at], "--") == 0) return at + 1 < count ? words + at + 1 : nullptr;
     const size_t size = static_cast<size_t>(WordsOf(words[at]));
     if (size == 0 || at + size > count || operation_count == kOperationsMax) return nullptr;
@@ -323,7 +331,8 @@ void Enter(const char* keeper, const char* kind, int type) {
 }  // namespace
 
 int main(int count, char** arguments) {
-  char** command = count == 4 ? Read() : nullptr;
+  const char* keeper = nullptr;
+  char** command = count == 3 ? Read(&keeper) : nullptr;
   if (command == nullptr) {
     fputs("runner: started by ostree-ts run, not by hand\n", stderr);
     return kFailed;
@@ -340,12 +349,8 @@ int main(int count, char** arguments) {
   const bool has_terminal = tcgetpgrp(0) == group;
   own_group = isatty(0) && isatty(1) && isatty(2);
 
-  if (strcmp(arguments[3], "users") == 0) {
-    Enter(arguments[2], "user", CLONE_NEWUSER);
-    Enter(arguments[2], "mnt", CLONE_NEWNS);
-  } else {
-    Enter(arguments[2], "mnt", CLONE_NEWNS);
-  }
+  if (strcmp(arguments[2], "users") == 0) Enter(keeper, "user", CLONE_NEWUSER);
+  Enter(keeper, "mnt", CLONE_NEWNS);
   EndWith(atoi(arguments[1]));
   if (unshare(CLONE_NEWPID) < 0) Fail("make a process namespace");
   const pid_t first = fork();

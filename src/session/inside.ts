@@ -87,12 +87,19 @@ function terminalPath(): string | undefined {
   }
 }
 
-/** The environment of the command; SESSION's name is in it for scripts and prompts. */
-export function environment(name: string, isRoot: boolean): NodeJS.ProcessEnv {
+/** What the command's environment has of ours. */
+export function environment(isRoot: boolean): NodeJS.ProcessEnv {
   const outside = Object.entries(process.env).filter(([key]) => !isRoot || !FOREIGN.test(key));
   return {
     ...Object.fromEntries(outside),
     ...(isRoot && { HOME: '/root', USER: 'root', LOGNAME: 'root', PATH }),
-    OSTREE_TS_SESSION: name,
   };
+}
+
+/** What it has beside that; the session's name is for scripts and prompts. */
+export function additions(name: string, env: Record<string, string>): Operation[] {
+  return Object.entries({ OSTREE_TS_SESSION: name, ...env }).map(([key, value]) => [
+    'set',
+    `${key}=${value}`,
+  ]);
 }

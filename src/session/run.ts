@@ -1,19 +1,16 @@
 /** One command in a session that only it and its children see, and that ends with it. */
-import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, openSync, closeSync } from 'node:fs';
-import { constants } from 'node:os';
-import type { Duplex, Writable } from 'node:stream';
 import { isatty } from 'node:tty';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { SessionError, UsageError } from '../errors.ts';
 import type { IdMaps } from '../layers/ids.ts';
-import { programPath } from '../built.ts';
 import { bytes, type HostPath, realPath, shown } from './checks.ts';
 import { OWN_PLACE, release } from './folders.ts';
-import { environment, inPlace, inRoot } from './inside.ts';
+import { additions, inPlace, inRoot } from './inside.ts';
+import { socketOf } from './keeper-process.ts';
 import { launch, type Launched, type Secluded } from './launcher.ts';
 import type { UnlockOptions } from './options.ts';
 import type { SessionRecord } from './record.ts';
+import { exit, Runner } from './runner.ts';
 import { innerShell, ownShell } from './shell.ts';
 import { logTail } from './status.ts';
 import { findIdMaps, isSingle } from './user-ids.ts';
@@ -51,8 +48,6 @@ const STANDSTILL_MS = 20;
 const PASSED = ['SIGTERM', 'SIGHUP', 'SIGUSR1', 'SIGUSR2'] as const;
 const TYPED = ['SIGINT', 'SIGQUIT'] as const;
 const PROTECTED = ['/etc', '/var'];
-/** For a keeper whose daemon serves the last files. */
-const END_MS = 10_000;
 
 /**
  * Runs a command in a session of its own, with this process's standard streams, and ends the session.
@@ -70,12 +65,15 @@ export async function run(options: RunOptions): Promise<number> {
     );
   }
   const launched: Launched[] = [];
+  // Meanwhile it starts.
+  const runner = new Runner(options.chroot === true, ids !== undefined);
   try {
     const first = await launch(sessionOptions(options), seclusion(options, ids));
     launched.push(first);
     if (options.protectEtcVar === true) launched.push(...(await protect(options, first, ids)));
-    return await new Running(options, launched, ids).ended;
+    return await new Running(options, runner, launched, ids).ended;
   } finally {
+    await runner.end();
     await Promise.all(launched.map(end));
   }
 }
@@ -162,54 +160,30 @@ async function protect(
 /** Ends a session of which no process is left; one whose daemon has died is cleaned up. */
 async function end({ session, keeper }: Launched): Promise<void> {
   if (keeper === undefined) return;
-  (keeper.stdio[3] as Duplex).destroy();
-  await exit(keeper, END_MS);
+  socketOf(keeper).destroy();
+  await exit(keeper);
   if (keeper.exitCode !== 0) release(session.folder);
-}
-
-async function exit(child: ChildProcess, timeoutMs: number): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  await Promise.race([
-    new Promise((resolve) => child.once('exit', resolve)),
-    sleep(timeoutMs, undefined, { ref: false }),
-  ]);
 }
 
 /** A command that runs, and what happens to it meanwhile. */
 class Running {
   /** The exit code. */
   readonly ended: Promise<number>;
-  readonly #runner: ChildProcess;
+  readonly #runner: Runner;
   readonly #handlers = new Map<NodeJS.Signals, () => void>();
   readonly #program: string;
   #failure: SessionError | undefined;
   #standstill: NodeJS.Timeout | undefined;
 
-  constructor(options: RunOptions, launched: Launched[], ids: IdMaps | undefined) {
+  constructor(options: RunOptions, runner: Runner, launched: Launched[], ids: IdMaps | undefined) {
     const [first] = launched;
-    const { session, record, keeper } = first!;
-    const { words, env, program } = commandLine(options, first!, ids);
+    const { record, keeper } = first!;
+    const { words, program } = commandLine(options, first!, ids);
     this.#program = program;
-    this.#runner = spawn(
-      programPath('runner'),
-      [String(process.pid), String(keeper?.pid), ids === undefined ? 'mounts' : 'users'],
-      {
-        stdio: ['inherit', 'inherit', 'inherit', 'pipe', 'pipe'],
-        cwd: '/',
-        env: { ...environment(session.name, options.chroot === true), ...env },
-      },
-    );
+    this.#runner = runner;
     this.#heed();
-    let words3 = '';
-    (this.#runner.stdio[3] as Duplex).on('data', (chunk: Buffer) => {
-      const lines = (words3 + chunk.toString('utf8')).split('\n');
-      words3 = lines.pop() ?? '';
-      for (const line of lines) this.#hear(line);
-    });
-    const input = this.#runner.stdio[4] as Writable;
-    // It may have ended before it has read all.
-    input.on('error', () => {});
-    input.end(Buffer.concat(words.flatMap((word) => [Buffer.from(word), Buffer.of(0)])));
+    runner.onWord((line) => this.#hear(line));
+    runner.tell([String(keeper?.pid), ...words]);
     for (const { keeper: one, session: broken } of launched) {
       one?.once('exit', () => this.#break(broken.folder, shown(record.mountpoint)));
     }
@@ -218,13 +192,7 @@ class Running {
 
   async #wait(): Promise<number> {
     try {
-      const code = await new Promise<number>((resolve, reject) => {
-        this.#runner.once('error', reject);
-        // 'close', so that its last word has been heard.
-        this.#runner.once('close', (exitCode, signal) => {
-          resolve(signal === null ? (exitCode ?? 0) : 128 + constants.signals[signal]);
-        });
-      });
+      const code = await this.#runner.ended;
       if (this.#failure !== undefined) throw this.#failure;
       return code;
     } finally {
@@ -235,17 +203,17 @@ class Running {
 
   /** The session has gone while the command runs: it would go on, on what lies beneath. */
   #break(folder: string, mountpoint: string): void {
-    if (this.#runner.exitCode !== null || this.#runner.signalCode !== null) return;
+    if (this.#runner.isOver) return;
     const last = logTail(folder).at(-1);
     this.#failure ??= new SessionError(
       `the session at ${mountpoint} has ended, and its command with it`,
       last === undefined ? undefined : `the log says: ${last}`,
     );
-    this.#runner.kill('SIGKILL');
+    this.#runner.process.kill('SIGKILL');
   }
 
   #heed(): void {
-    const pass = (signal: NodeJS.Signals) => this.#runner.kill(signal);
+    const pass = (signal: NodeJS.Signals) => this.#runner.process.kill(signal);
     for (const signal of PASSED) this.#on(signal, () => pass(signal));
     this.#on('SIGCONT', () => pass('SIGCONT'));
     // A command that has all of a terminal is a process group of its own: nothing that is typed comes here.
@@ -288,7 +256,7 @@ function commandLine(
   options: RunOptions,
   { session, record }: Launched,
   ids: IdMaps | undefined,
-): { words: HostPath[]; env: NodeJS.ProcessEnv; program: string } {
+): { words: HostPath[]; program: string } {
   const isRoot = options.chroot === true;
   const inner = isRoot && options.command === undefined ? innerShell(session.name) : undefined;
   const shell =
@@ -299,10 +267,10 @@ function commandLine(
   return {
     words: [
       ...(isRoot ? inRoot(record.mountpoint, ids, inner?.files ?? []) : inPlace(cwd)).flat(),
+      ...additions(session.name, { ...shell?.env, ...(!isRoot && { PWD: cwd }) }).flat(),
       '--',
       ...command,
     ],
-    env: { ...shell?.env, ...(!isRoot && { PWD: cwd }) },
     program: shown(bytes(command[0] ?? '')),
   };
 }

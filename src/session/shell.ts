@@ -5,7 +5,7 @@ import { basename, join } from 'node:path';
 /** A command, what it wants in its environment, and files to be made first, by their paths. */
 export interface Shell {
   command: string[];
-  env: NodeJS.ProcessEnv;
+  env: Record<string, string>;
 }
 
 const DEFAULT = '/bin/sh';
