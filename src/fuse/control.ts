@@ -98,6 +98,11 @@ export class Control {
     return { ...overlay.usage(), operations: operations?.() ?? Object.fromEntries(counted) };
   }
 
+  /** WRITE requests since the start. */
+  writes(): number {
+    return this.#subject.server?.requests['WRITE'] ?? 0;
+  }
+
   /** Counted again only after a request that may have made a change, since it takes 2 to 30 us for each. */
   #count(): ChangeCount {
     const { overlay, server } = this.#subject;
@@ -183,6 +188,7 @@ type Handler = (control: Control, args: unknown) => unknown;
 const HANDLERS: ReadonlyMap<string, Handler> = new Map<string, Handler>([
   ['status', (control) => control.status()],
   ['statistics', (control) => control.statistics()],
+  ['writes', (control) => control.writes()],
   ['snapshot', (control) => control.snapshots.begin()],
   ['comparison', (control, args) => control.snapshots.compare(changeOptions(args))],
   [

@@ -9,6 +9,7 @@ import {
   elementEnds,
   FormatError,
   framing,
+  offsetAt,
   offsetWidth,
   type Span,
   TupleReader,
@@ -23,6 +24,7 @@ const DOT = 0x2e;
 export class NameList {
   readonly length: number;
   readonly #bytes: Buffer;
+  readonly #span: Span;
   /** Where each entry begins, and where the last one ends. */
   readonly #starts: Uint32Array;
   /** Where the NUL after each name is; the checksums follow it. */
@@ -33,6 +35,7 @@ export class NameList {
     const ends = elementEnds(bytes, span);
     this.length = ends.length;
     this.#bytes = bytes;
+    this.#span = span;
     this.#nuls = new Uint32Array(ends.length);
     this.#starts = new Uint32Array(ends.length + 1);
     this.#starts[0] = span.start;
@@ -141,6 +144,26 @@ export class NameList {
    * @param changes  by name: what stands there now, as bytes, or nothing.
    */
   changed(changes: ReadonlyMap<ByteString, Buffer | undefined>): Buffer {
+    return this.#replaced(changes) ?? this.#rewritten(changes);
+  }
+
+  /** Of changes that leave every entry where it is, which are most: nothing has to be counted anew. */
+  #replaced(changes: ReadonlyMap<ByteString, Buffer | undefined>): Buffer | undefined {
+    const { start, end } = this.#span;
+    const entries: [at: number, bytes: Buffer][] = [];
+    for (const [name, entry] of changes) {
+      const place = this.#place(name);
+      if (place < 0 && entry === undefined) continue;
+      const at = this.#start(place);
+      if (place < 0 || entry?.length !== this.#start(place + 1) - at) return undefined;
+      entries.push([at - start, entry]);
+    }
+    const list = Buffer.from(this.#bytes.subarray(start, end));
+    for (const [at, entry] of entries) list.set(entry, at);
+    return list;
+  }
+
+  #rewritten(changes: ReadonlyMap<ByteString, Buffer | undefined>): Buffer {
     const parts: Buffer[] = [];
     const ends: number[] = [];
     let size = 0;
@@ -170,9 +193,9 @@ function nameEnd(bytes: Buffer, start: number, end: number, checksums: 1 | 2): n
   const width = offsetWidth(end - start);
   const limit = end - checksums * width;
   if (width === 0 || limit < start) throw new FormatError('a tuple is too short for its offsets');
-  const first = start + offsetIn(bytes, end - width, width);
+  const first = start + offsetAt(bytes, end - width, width);
   if (first > limit) throw new FormatError('an offset is out of range');
-  const second = checksums === 1 ? limit : start + offsetIn(bytes, end - 2 * width, width);
+  const second = checksums === 1 ? limit : start + offsetAt(bytes, end - 2 * width, width);
   if (second - first !== CHECKSUM_BYTES) {
     throw new FormatError(`a checksum has ${second - first} bytes`);
   }
@@ -183,10 +206,6 @@ function nameEnd(bytes: Buffer, start: number, end: number, checksums: 1 | 2): n
     throw new FormatError('a string is not terminated');
   }
   return first - 1;
-}
-
-function offsetIn(bytes: Buffer, at: number, width: number): number {
-  return width === 1 ? (bytes[at] ?? 0) : bytes.readUIntLE(at, width);
 }
 
 /** As `checkName`, of a name that is read. */

@@ -31,6 +31,13 @@ export interface Variant {
   bytes: Buffer;
 }
 
+/** A framing offset: little-endian. By hand, as is its making: a commit has tens of thousands. */
+export function offsetAt(bytes: Buffer, at: number, width: number): number {
+  let offset = 0;
+  for (let byte = at + width - 1; byte >= at; byte--) offset = offset * 256 + (bytes[byte] ?? 0);
+  return offset;
+}
+
 /** Bytes of one framing offset in a container of `size` bytes; 0 in an empty one. */
 export function offsetWidth(size: number): number {
   if (size === 0) return 0;
@@ -149,13 +156,13 @@ export function elementEnds(bytes: Buffer, { start, end }: Span): Uint32Array {
   const size = end - start;
   if (size === 0) return new Uint32Array(0);
   const width = offsetWidth(size);
-  const body = bytes.readUIntLE(end - width, width);
+  const body = offsetAt(bytes, end - width, width);
   const table = size - body;
   if (table < width || table % width !== 0) throw new FormatError('an offset is out of range');
   const ends = new Uint32Array(table / width);
   let last = start;
   for (let index = 0; index < ends.length; index++) {
-    const at = start + bytes.readUIntLE(start + body + index * width, width);
+    const at = start + offsetAt(bytes, start + body + index * width, width);
     if (at < last) throw new FormatError('offsets go backwards');
     if (at > start + body) throw new FormatError('an offset is out of range');
     ends[index] = at;
@@ -297,8 +304,13 @@ function bytesOf(bytes: Uint8Array): Buffer {
 /** The offsets for a body of `size` bytes, in the smallest width that can express the container with them. */
 export function framing(size: number, offsets: readonly number[]): Buffer {
   if (offsets.length === 0) return Buffer.alloc(0);
-  const width = [1, 2, 4].find((w) => size + offsets.length * w < 2 ** (8 * w)) ?? 4;
+  let width = 1;
+  while (width < 4 && size + offsets.length * width >= 2 ** (8 * width)) width *= 2;
   const table = Buffer.alloc(offsets.length * width);
-  for (const [index, offset] of offsets.entries()) table.writeUIntLE(offset, index * width, width);
+  let at = 0;
+  for (let index = 0; index < offsets.length; index++) {
+    let rest = offsets[index] ?? 0;
+    for (const end = at + width; at < end; rest >>>= 8) table[at++] = rest & 0xff;
+  }
   return table;
 }

@@ -7,7 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { SessionError } from '../errors.ts';
-import type { ByteString, Native } from '../native.ts';
+import { STAT_FIELDS, type ByteString, type Native } from '../native.ts';
 import { lockAlone, unwritable } from './lock.ts';
 import type { Checksum } from './objects.ts';
 
@@ -18,7 +18,6 @@ const O_CREAT = 0o100;
 const O_EXCL = 0o200;
 const O_DIRECTORY = 0o200000;
 const O_NOFOLLOW = 0o400000;
-const O_PATH = 0o10000000;
 const AT_REMOVEDIR = 0x200;
 const DT_DIR = 4;
 
@@ -48,6 +47,8 @@ export class Staging {
   readonly #fd: number;
   readonly #flat: Set<string> = new Set();
   readonly #prefixes: Set<string> = new Set();
+  /** Of which nothing is wanted. */
+  readonly #stat: Float64Array = new Float64Array(STAT_FIELDS);
   #last = 0;
 
   /** @param repo  descriptor of the repository. @throws SessionError when it cannot be written. */
@@ -89,7 +90,15 @@ export class Staging {
 
   /** A new file, under a name of its own until it is staged. */
   create(): StagedFile {
-    const name = this.newName();
+    return this.#create(this.newName());
+  }
+
+  /** A new file that is to be an object, of which only the data is missing. */
+  createObject(object: string): StagedFile {
+    return this.#create(this.#place(object));
+  }
+
+  #create(name: ByteString): StagedFile {
     const flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
     const fd = this.#must(this.#native.openBeneath(this.#fd, name, flags, 0o600));
     return new StagedFile(this.#native, this.#label, this.#fd, fd, name);
@@ -109,30 +118,33 @@ export class Staging {
     if (this.#flat.has(object)) return true;
     const path = pathOf(object);
     const isFlat = !this.#prefixes.has(object.slice(0, 2));
-    return (isFlat ? [this.#objects] : [this.#fd, this.#objects]).some((dirfd) => {
-      const fd = this.#native.openBeneath(dirfd, path, O_PATH | O_NOFOLLOW, 0);
-      if (fd >= 0) this.#native.close(fd);
-      return fd >= 0;
-    });
+    return (isFlat ? [this.#objects] : [this.#fd, this.#objects]).some(
+      (dirfd) => this.#native.statx(dirfd, path, 0, this.#stat) >= 0,
+    );
   }
 
   /** Makes an object of a file, which is whole. @param object  as in `CHECKSUM.dirtree`. */
   stage(file: StagedFile, object: string): void {
     file.close();
-    file.rename(this.#fd, this.#place(object));
+    const place = this.#place(object);
+    if (file.name === place) file.keep();
+    else file.rename(this.#fd, place);
+    this.#staged(object);
   }
 
   /** As `stage`, of a symlink. @param name  from `newName`. */
   stageLink(name: ByteString, object: string): void {
     this.#must(this.#native.renameat2(this.#fd, name, this.#fd, this.#place(object), 0));
+    this.#staged(object);
+  }
+
+  #staged(object: string): void {
+    if (!this.#prefixes.has(object.slice(0, 2))) this.#flat.add(object);
   }
 
   /** Where an object is to wait. */
   #place(object: string): ByteString {
-    if (this.#flat.size < FLAT_MAX) {
-      this.#flat.add(object);
-      return object;
-    }
+    if (this.#flat.size < FLAT_MAX) return object;
     const prefix = object.slice(0, 2);
     if (!this.#prefixes.has(prefix)) {
       const made = this.#native.mkdirat(this.#fd, prefix, 0o775);
@@ -176,12 +188,16 @@ export class Staging {
   /** @param moved  folders of objects/ that something has been moved to. */
   #moveOne(from: ByteString, object: string, moved: Set<string>): void {
     const prefix = object.slice(0, 2);
-    if (!moved.has(prefix)) {
+    const move = () => this.#native.renameat2(this.#fd, from, this.#objects, pathOf(object), 0);
+    let result = move();
+    // Most folders are there.
+    if (result === -errno.ENOENT && !moved.has(prefix)) {
       const made = this.#native.mkdirat(this.#objects, prefix, 0o777);
       if (made < 0 && made !== -errno.EEXIST) throw this.#failed(made);
-      moved.add(prefix);
+      result = move();
     }
-    this.#must(this.#native.renameat2(this.#fd, from, this.#objects, pathOf(object), 0));
+    this.#must(result);
+    moved.add(prefix);
   }
 
   #sync(prefix: string): void {
@@ -272,6 +288,11 @@ export class StagedFile implements Disposable {
     this.#isOpen = false;
     const result = this.#native.close(this.fd);
     if (result < 0) throw unwritable(this.#label, result);
+  }
+
+  /** It has the name that it keeps. */
+  keep(): void {
+    this.#isNamed = true;
   }
 
   /** Gives it the name that it keeps. @throws SessionError. */

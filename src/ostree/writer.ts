@@ -37,6 +37,8 @@ export class RepositoryWriter implements AsyncDisposable {
   readonly label: string;
   readonly #native: Native;
   readonly #config: KeyFile;
+  /** Those that are known to be there: few, and each directory has one. */
+  readonly #dirMetas = new Set<Checksum>();
   readonly #staging: Staging;
   readonly #content: ContentWriter;
   readonly #lock: number;
@@ -101,8 +103,11 @@ export class RepositoryWriter implements AsyncDisposable {
 
   /** Whether an object is in this repository (not its parents), or will be. @param extension  as in `dirtree`; of files `file`, in archives too. */
   has(checksum: Checksum, extension: 'file' | 'dirtree' | 'dirmeta' | 'commit'): boolean {
+    if (this.#dirMetas.has(checksum)) return true;
     const isDeflated = extension === 'file' && this.repository.mode === 'archive';
-    return this.#staging.has(objectName(checksum, isDeflated ? 'filez' : extension));
+    const isThere = this.#staging.has(objectName(checksum, isDeflated ? 'filez' : extension));
+    if (isThere && extension === 'dirmeta') this.#dirMetas.add(checksum);
+    return isThere;
   }
 
   /** Owner, mode and attributes as this mode of repository keeps them: those of `bare-user-only` are canonical. */
@@ -151,10 +156,11 @@ export class RepositoryWriter implements AsyncDisposable {
   #writeMetadata(bytes: Uint8Array, extension: 'dirtree' | 'dirmeta' | 'commit'): Checksum {
     const checksum = sha256(bytes);
     if (this.has(checksum, extension)) return checksum;
-    using file = this.#staging.create();
+    const object = objectName(checksum, extension);
+    using file = this.#staging.createObject(object);
     this.#must(this.#native.pwrite(file.fd, bytes, 0));
     this.#must(this.#native.fchmodat(file.fd, '', 0o644));
-    this.#staging.stage(file, objectName(checksum, extension));
+    this.#staging.stage(file, object);
     return checksum;
   }
 

@@ -13,8 +13,9 @@ import { bytes, type HostPath, shown } from './checks.ts';
 import { CommitBase, DeploymentBase, DirectoryBase, placeIn, type Base } from './commit-base.ts';
 import { CommitStore, type DirectoryObjects } from './commit-store.ts';
 import { CommitTree } from './commit-tree.ts';
+import type { Control } from './control.ts';
 import type { SessionRecord } from './record.ts';
-import type { SnapshotReader } from './snapshot-reader.ts';
+import { SnapshotReader } from './snapshot-reader.ts';
 
 /** How many of the names that are refused a message lists. */
 const LISTED_MAX = 5;
@@ -70,6 +71,14 @@ export interface CommitResult {
   skipped: ByteString[];
 }
 
+/** A session that goes on. */
+interface Live {
+  control: Control;
+  /** Of its daemon. */
+  pid: number;
+  writeOut: () => Promise<void>;
+}
+
 /** What a session is over, as far as commits are concerned. */
 interface Origin {
   /** A byte string. */
@@ -119,12 +128,13 @@ export function checkCommit(record: SessionRecord, options: CommitOptions): void
 /**
  * Writes the commit.
  *
- * @param take  takes a snapshot, when everything else is known to be right.
+ * @param live  the session's daemon; what is in mapped pages is written, and a snapshot taken, when everything else is known
+ * to be right.
  * @throws SessionError it cannot be written, or something in the session cannot be stored; the repository is as it was.
  */
 export async function commitSession(
   record: SessionRecord,
-  take: () => Promise<SnapshotReader>,
+  { control, pid, writeOut }: Live,
   options: CommitOptions,
 ): Promise<CommitResult> {
   const origin = originOf(record);
@@ -137,9 +147,12 @@ export async function commitSession(
   const source = origin === undefined ? undefined : openOrigin(origin);
   try {
     const parent = parentOf(writer.repository, source, options);
-    await using reader = await take();
+    await writeOut();
+    await using reader = await SnapshotReader.take(control, pid, record.upper !== 'memory');
     const job = new CommitJob(record, writer, source, reader, options);
     const { made, isChanged } = await job.build();
+    // The daemon answers while the rest is written.
+    void reader.end();
     const commit = isChanged || options.allowEmpty === true ? job.write(made, parent) : null;
     if (commit !== null) {
       writer.setRef(options.branch, commit);

@@ -257,6 +257,7 @@ class Daemon {
       case 'undo':
         return this.#ask(call, args, WALK_MS);
       case 'statistics':
+      case 'writes':
       case 'snapshot-entries':
       case 'snapshot-content':
       case 'snapshot-end':

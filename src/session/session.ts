@@ -344,17 +344,14 @@ export class Session implements AsyncDisposable {
     if (record === undefined) {
       throw new SessionError(`the record of session ${this.name} is damaged`);
     }
-    const { checkCommit, commitSession, SnapshotReader } = await import('../extras.ts');
+    const { checkCommit, commitSession } = await import('./commit.ts');
     checkCommit(record, options);
     await using awake = await this.#wake();
     void awake;
     using control = await Control.open(this.folder, ANSWER_MS);
     const pid = readState(this.folder)?.daemon.pid ?? control.greeting.pid;
-    const take = async () => {
-      await this.#writeOut(control);
-      return SnapshotReader.take(control, pid, record.upper !== 'memory');
-    };
-    return await commitSession(record, take, options);
+    const live = { control, pid, writeOut: () => this.#writeOut(control) };
+    return await commitSession(record, live, options);
   }
 
   /**

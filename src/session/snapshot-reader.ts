@@ -49,6 +49,7 @@ export class SnapshotReader implements AsyncDisposable {
   readonly #taken: Taken;
   readonly #isLive: boolean;
   /** Our own descriptors of what entries name. */
+  #ended: Promise<void> | undefined;
   readonly #held: Map<number, number> = new Map();
 
   private constructor(control: Control, descriptors: number, taken: Taken, isLive: boolean) {
@@ -233,12 +234,22 @@ export class SnapshotReader implements AsyncDisposable {
     throw unreadable(opened);
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  /** Lets go of the snapshot, of which nothing can be read any more. */
+  end(): Promise<void> {
+    this.#ended ??= this.#end();
+    return this.#ended;
+  }
+
+  async #end(): Promise<void> {
     const { snapshot } = this.#taken;
     closeAll(this.#held);
     native.close(this.#descriptors);
     // A daemon that has gone holds nothing.
     await this.#control.call('snapshot-end', { snapshot }, ANSWER_MS).catch(() => {});
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.end();
   }
 }
 

@@ -1,7 +1,6 @@
 /** What programs have stored into mapped pages, which the kernel keeps to itself until it is told to write. */
 import { constants } from 'node:os';
 import { SessionError } from '../errors.ts';
-import type { Statistics } from '../fuse/control.ts';
 import { native, STAT_FIELDS } from '../native.ts';
 import { errnoName } from '../ostree/failures.ts';
 import type { Control } from './control.ts';
@@ -46,9 +45,8 @@ async function written(root: number, control: Control): Promise<void> {
 }
 
 /** Writes that the daemon has been asked for since its start. */
-async function writes(control: Control): Promise<number> {
-  const { operations } = await control.call<Statistics>('statistics', {}, ANSWER_MS);
-  return operations['WRITE']?.requests ?? 0;
+function writes(control: Control): Promise<number> {
+  return control.call<number>('writes', {}, ANSWER_MS);
 }
 
 function explained(result: number): SessionError {
