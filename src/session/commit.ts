@@ -76,7 +76,8 @@ interface Live {
   control: Control;
   /** Of its daemon. */
   pid: number;
-  writeOut: () => Promise<void>;
+  /** That what programs have stored into mapped pages is in it. */
+  written: Promise<void>;
 }
 
 /** What a session is over, as far as commits are concerned. */
@@ -128,13 +129,12 @@ export function checkCommit(record: SessionRecord, options: CommitOptions): void
 /**
  * Writes the commit.
  *
- * @param live  the session's daemon; what is in mapped pages is written, and a snapshot taken, when everything else is known
- * to be right.
+ * @param live  the session's daemon; a snapshot is taken when everything else is known to be right.
  * @throws SessionError it cannot be written, or something in the session cannot be stored; the repository is as it was.
  */
 export async function commitSession(
   record: SessionRecord,
-  { control, pid, writeOut }: Live,
+  { control, pid, written }: Live,
   options: CommitOptions,
 ): Promise<CommitResult> {
   const origin = originOf(record);
@@ -147,7 +147,7 @@ export async function commitSession(
   const source = origin === undefined ? undefined : openOrigin(origin);
   try {
     const parent = parentOf(writer.repository, source, options);
-    await writeOut();
+    await written;
     await using reader = await SnapshotReader.take(control, pid, record.upper !== 'memory');
     const job = new CommitJob(record, writer, source, reader, options);
     const { made, isChanged } = await job.build();

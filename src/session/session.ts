@@ -350,8 +350,14 @@ export class Session implements AsyncDisposable {
     void awake;
     using control = await Control.open(this.folder, ANSWER_MS);
     const pid = readState(this.folder)?.daemon.pid ?? control.greeting.pid;
-    const live = { control, pid, writeOut: () => this.#writeOut(control) };
-    return await commitSession(record, live, options);
+    // While the repository is opened. The kernel tells of a failure once, so it is told whatever else is wrong.
+    const written = this.#writeOut(control);
+    written.catch(() => {});
+    try {
+      return await commitSession(record, { control, pid, written }, options);
+    } finally {
+      await written;
+    }
   }
 
   /**
