@@ -177,6 +177,8 @@ bool MountSession() {
   // refused once, the kernel sends neither OPEN nor RELEASE again, and until then each new file costs a RELEASE.
   keeper.prober = fork();
   if (keeper.prober == 0) {
+    // Or its own question would keep the connection alive when everybody else has gone, and wait for ever.
+    close(keeper.device);
     struct statfs space;
     struct stat root;
     const bool answers = statfs(keeper.options.mountpoint, &space) == 0 &&

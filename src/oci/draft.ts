@@ -3,7 +3,17 @@
  * killed process has left can be told from what another is still writing, and is removed by the next who writes there.
  */
 import { randomBytes } from 'node:crypto';
-import { closeSync, constants, fstatSync, mkdirSync, openSync, readdirSync, rmSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fstatSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  rmSync,
+} from 'node:fs';
 import { constants as system } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { native } from '../native.ts';
@@ -35,8 +45,18 @@ export function draftFolder(path: string): Draft {
   for (;;) {
     const draft = draftOf(path);
     mkdirSync(draft);
-    const fd = made(join(draft, LOCK));
+    const fd = madeIn(draft);
     if (fd !== undefined) return { path: draft, close: () => closeSync(fd) };
+  }
+}
+
+/** The lock of a new directory; `undefined` when somebody took that for what is left, since it had none yet. */
+function madeIn(draft: string): number | undefined {
+  try {
+    return made(join(draft, LOCK));
+  } catch (error) {
+    if (!existsSync(draft)) return undefined;
+    throw error;
   }
 }
 
@@ -72,15 +92,26 @@ function removeStale(path: string): void {
   for (const name of names) {
     if (!name.startsWith(start) || !/^[0-9a-f]{12}\.draft$/.test(name.slice(start.length)))
       continue;
-    const stale = join(folder, name);
-    for (const file of [stale, join(stale, LOCK)]) {
-      try {
-        const fd = openSync(file, O_RDWR | O_NOFOLLOW | O_NONBLOCK);
-        if (native.ofdLock(fd, F_WRLCK) >= 0) rmSync(stale, { recursive: true });
-        closeSync(fd);
-      } catch {
-        // A directory, or somebody else's, or gone.
-      }
+    try {
+      removeUnlocked(join(folder, name));
+    } catch {
+      // Somebody else's, or gone.
     }
+  }
+}
+
+function removeUnlocked(draft: string): void {
+  const isFolder = lstatSync(draft).isDirectory();
+  const file = isFolder ? join(draft, LOCK) : draft;
+  // Killed before it was made, or when it had been removed.
+  if (isFolder && !existsSync(file)) {
+    rmSync(draft, { recursive: true });
+    return;
+  }
+  const fd = openSync(file, O_RDWR | O_NOFOLLOW | O_NONBLOCK);
+  try {
+    if (native.ofdLock(fd, F_WRLCK) >= 0) rmSync(draft, { recursive: true });
+  } finally {
+    closeSync(fd);
   }
 }
