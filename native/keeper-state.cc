@@ -55,40 +55,44 @@ void Tell(int socket, const char* line) {
   send(socket, line, strlen(line), MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-// Sends one descriptor with one message.
-bool SendDescriptor(int socket, int fd) {
+namespace {
+
+// A byte, with room for one descriptor.
+struct Parcel {
   char byte = 'd';
   iovec data{&byte, 1};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
   msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
+
+  Parcel() {
+    message.msg_iov = &data;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+  }
+};
+
+}  // namespace
+
+bool SendDescriptor(int socket, int fd) {
+  Parcel parcel;
+  cmsghdr* header = CMSG_FIRSTHDR(&parcel.message);
   header->cmsg_level = SOL_SOCKET;
   header->cmsg_type = SCM_RIGHTS;
   header->cmsg_len = CMSG_LEN(sizeof(int));
   memcpy(CMSG_DATA(header), &fd, sizeof fd);
-  return sendmsg(socket, &message, MSG_NOSIGNAL) == 1;
+  return sendmsg(socket, &parcel.message, MSG_NOSIGNAL) == 1;
 }
 
 // Returns -1 when no descriptor comes with the next byte.
 int ReceiveDescriptor(int socket) {
-  char byte = 0;
-  iovec data{&byte, 1};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
+  Parcel parcel;
   ssize_t received = -1;
   do {
-    received = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+    received = recvmsg(socket, &parcel.message, MSG_CMSG_CLOEXEC);
   } while (received < 0 && errno == EINTR);
   if (received < 0) return -1;
-  const cmsghdr* header = CMSG_FIRSTHDR(&message);
+  const cmsghdr* header = CMSG_FIRSTHDR(&parcel.message);
   if (header == nullptr || header->cmsg_type != SCM_RIGHTS) return -1;
   int fd = -1;
   memcpy(&fd, CMSG_DATA(header), sizeof fd);

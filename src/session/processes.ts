@@ -1,5 +1,10 @@
 /** Processes, as /proc shows them. A pid alone may by now be another process: with its start time it never is. */
 import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { ChildProcess } from 'node:child_process';
+
+/** For a keeper whose daemon serves the last files. */
+const END_MS = 10_000;
 
 /** A process for ever: pid and start time (field 22 of /proc/PID/stat, in clock ticks since boot). */
 export interface ProcessId {
@@ -62,4 +67,13 @@ export function signal(id: ProcessId, name: NodeJS.Signals): boolean {
   } catch {
     return false;
   }
+}
+
+/** Waits for the end of a process, not for ever. */
+export async function exit(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  await Promise.race([
+    new Promise((resolve) => child.once('exit', resolve)),
+    sleep(END_MS, undefined, { ref: false }),
+  ]);
 }

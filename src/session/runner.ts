@@ -2,13 +2,10 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { constants } from 'node:os';
 import type { Duplex, Writable } from 'node:stream';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { programPath } from '../built.ts';
 import type { HostPath } from './checks.ts';
 import { environment } from './inside.ts';
-
-/** For a keeper whose daemon serves the last files. */
-const END_MS = 10_000;
+import { exit } from './processes.ts';
 
 /** A runner; it waits to be told where to run the command, and which. */
 export class Runner {
@@ -64,13 +61,4 @@ export class Runner {
     (this.process.stdio[3] as Duplex).resume();
     await exit(this.process);
   }
-}
-
-/** Waits for the end of a process, not for ever. */
-export async function exit(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  await Promise.race([
-    new Promise((resolve) => child.once('exit', resolve)),
-    sleep(END_MS, undefined, { ref: false }),
-  ]);
 }
