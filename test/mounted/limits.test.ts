@@ -278,7 +278,7 @@ function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 }
 
-test.serial('140,000 entries walked twice leave the daemon small', async (t) => {
+test.serial('140,000 entries walked again and again leave the daemon small', async (t) => {
   t.timeout(300_000);
   const lower = mkdtempSync(join(tmpdir(), 'walk-'));
   t.teardown(() => rmSync(lower, { recursive: true }));
@@ -293,22 +293,27 @@ test.serial('140,000 entries walked twice leave the daemon small', async (t) => 
   const hand = session.hand(120_000);
   const { pid } = await session.session.status();
   if (pid === null) throw new Error('no daemon');
-  const sizes: number[] = [];
-  for (let round = 0; round < 3; round++) {
+  const full: number[] = [];
+  const forgotten: number[] = [];
+  for (let round = 0; round < 5; round++) {
     t.is(await hand.do('count .'), 'ok 140000');
-    sizes.push(residentBytes(pid));
+    full.push(residentBytes(pid));
     await hand.must(['drop 2']);
     await settled(session);
-    sizes.push(residentBytes(pid));
+    forgotten.push(residentBytes(pid));
   }
-  t.log(sizes.map((size) => `${Math.round(size / MIB)} MiB`).join(', '));
-  t.true(
-    Math.max(...sizes) < 150 * MIB,
-    `${sizes.map((size) => Math.round(size / MIB)).join(' ')} MiB`,
+  const sizes = [full, forgotten].map((each) =>
+    each.map((size) => Math.round(size / MIB)).join(' '),
   );
-  const afterFirst = sizes[1] ?? 0;
-  const afterLast = sizes.at(-1) ?? 0;
-  t.true(afterLast < afterFirst * 1.1 + 2 * MIB, 'larger after the last walk than after the first');
+  t.log(`${sizes.join(' MiB, after forgetting ')} MiB`);
+  t.true(Math.max(...full, ...forgotten) < 150 * MIB, sizes.join(', '));
+  // What is kept of every walk (34 bytes of an entry would do) is in each of the last sizes; what the
+  // engine has not collected yet, 10 MiB at times, is not.
+  const [afterFirst = 0] = forgotten;
+  t.true(
+    Math.min(...forgotten.slice(2)) < afterFirst * 1.1 + 2 * MIB,
+    'larger after the last walks than after the first',
+  );
 });
 
 /** Waits until the daemon has been told everything that the kernel has forgotten. */
