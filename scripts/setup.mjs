@@ -11,7 +11,6 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   accessSync,
-  chmodSync,
   constants,
   existsSync,
   mkdirSync,
@@ -214,10 +213,6 @@ async function compile() {
     const page = [join(ROOT, 'build/bundle/cli/main.cjs'), 'completion', 'man'];
     writeFileSync(join(next, 'man/ostree-ts.1'), execFileSync(process.execPath, page));
     replaceChanged('man', next);
-    for (const name of ['main', 'mount']) {
-      chmodSync(join(ROOT, 'build/src/cli', `${name}.js`), 0o755);
-      chmodSync(join(ROOT, 'build/bundle/cli', `${name}.cjs`), 0o755);
-    }
   } finally {
     rmSync(next, { recursive: true, force: true });
   }
