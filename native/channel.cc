@@ -14,6 +14,11 @@ constexpr size_t kLargestRead = 1024 * 1024;
 constexpr size_t kPage = 4096;
 constexpr unsigned kWakeCheckInterval = 32;
 constexpr uint64_t kLingerNs = 100'000;
+// Reads of a disk that are looked at again while other requests come, and that are given to the pool.
+constexpr uint64_t kBegunNs = 50'000;
+constexpr uint64_t kHandedOverNs = 300'000;
+// FUSE_READ of linux/fuse.h.
+constexpr uint32_t kRead = 15;
 constexpr unsigned kSleepsMax = 255;
 
 size_t PageUp(size_t size) { return (size + kPage - 1) / kPage * kPage; }
@@ -39,6 +44,8 @@ class Channel : public Napi::ObjectWrap<Channel> {
                         InstanceMethod<&Channel::Drain>("drain"),
                         InstanceMethod<&Channel::Close>("close")});
   }
+
+  ~Channel() override { End(); }
 
   explicit Channel(const Info& info) : Napi::ObjectWrap<Channel>(info) {
     const Napi::Env env = info.Env();
@@ -100,10 +107,16 @@ class Channel : public Napi::ObjectWrap<Channel> {
   }
 
   void Drain(const Info&) {
-    if (!closed()) pool_->WaitFor(pool_->LastTicket());
+    if (closed()) return;
+    HandOver();
+    pool_->WaitFor(pool_->LastTicket());
   }
 
-  void Close(const Info&) {
+  void Close(const Info&) { End(); }
+
+  void End() {
+    if (closed()) return;
+    HandOver();
     notifier_.reset();
     pool_.reset();
   }
@@ -111,11 +124,14 @@ class Channel : public Napi::ObjectWrap<Channel> {
   bool closed() const { return notifier_ == nullptr; }
 
   int64_t Next();
+  bool FinishBegun();
+  void Attend();
+  void HandOver();
   bool Woken();
   bool Lingers(uint64_t& since);
   int Answer(uint32_t length);
   int AnswerSegments(Span<double> segments, uint32_t count);
-  bool Hand(uint64_t unique, std::vector<Segment>& waiting, size_t length, bool last_waits);
+  bool Begin(uint64_t unique, std::vector<Segment>& waiting, size_t length, bool last_waits);
 
   int wake_ = -1;
   // Never blocks, so it is read without asking for that, which memory files do not know: 0.3 us.
@@ -127,9 +143,11 @@ class Channel : public Napi::ObjectWrap<Channel> {
   unsigned sleeps_to_come_ = 0;
   std::shared_ptr<Pages> request_;
   std::shared_ptr<Pages> reply_;
-  // Where segments are read to; goes with a job to the pool, which gives another.
+  // Where segments are read to; goes with a job, and the pool gives another.
   Pages data_;
   Pending current_;
+  // Replies that wait for reads which the kernel has begun; the oldest first.
+  std::vector<Job> begun_;
   // In order of construction: each needs those before it until it is gone.
   std::unique_ptr<Statistics> statistics_;
   std::unique_ptr<Device> device_;
@@ -145,7 +163,10 @@ int64_t Channel::Next() {
   uint64_t lingers_since = 0;
   for (;;) {
     // Requests without a gap must not keep a wake-up waiting.
-    if (++since_wake_check_ >= kWakeCheckInterval && Woken()) return 0;
+    if (++since_wake_check_ >= kWakeCheckInterval && Woken()) {
+      HandOver();
+      return 0;
+    }
     const ssize_t length = read(device_->fd(), request_->data(), request_->size());
     if (length > 0) {
       InHeader header;
@@ -153,10 +174,17 @@ int64_t Channel::Next() {
       current_ = {header.unique, Statistics::Now(), header.opcode};
       statistics_->Received(header.opcode);
       if (lingers_since != 0) sleeps_to_come_ = sleeps_ = 0;
+      if (!begun_.empty()) Attend();
       return length;
     }
     if (errno == EAGAIN) {
+      if (FinishBegun()) {
+        if (lingers_since != 0) sleeps_to_come_ = sleeps_ = 0;
+        lingers_since = 0;
+        continue;
+      }
       if (Lingers(lingers_since)) continue;
+      HandOver();
       const uint64_t since = Statistics::Now();
       pollfd wanted[2] = {{device_->fd(), POLLIN, 0}, {wake_, POLLIN, 0}};
       if (poll(wanted, 2, -1) < 0 && errno != EINTR) return -errno;
@@ -168,6 +196,27 @@ int64_t Channel::Next() {
       return -errno;
     }
   }
+}
+
+// Replies to what has been read meanwhile. @returns whether there was anything.
+bool Channel::FinishBegun() {
+  return std::erase_if(begun_, [this](Job& job) { return pool_->TryFinish(job); }) > 0;
+}
+
+// Sees to the reads that are under way before another request is served: one that is no read may take long.
+void Channel::Attend() {
+  const uint64_t waited = current_.since - begun_.front().request.since;
+  if (waited > kBegunNs) FinishBegun();
+  if (current_.opcode != kRead || waited > kHandedOverNs) HandOver();
+}
+
+// Gives the reads that take longer to the pool, whose threads wait for them.
+void Channel::HandOver() {
+  for (Job& job : begun_) {
+    statistics_->Add(Statistics::kPooled);
+    pool_->Submit(std::move(job));
+  }
+  begun_.clear();
 }
 
 // Whether to look for a request once more before going to sleep. To wait awake for a moment pays while a program is at
@@ -229,7 +278,7 @@ int Channel::AnswerSegments(Span<double> segments, uint32_t count) {
     }
   }
   if (!failed && !waiting.empty()) {
-    if (Hand(header.unique, waiting, length, last_waits)) return 0;
+    if (Begin(header.unique, waiting, length, last_waits)) return 0;
     for (Segment& segment : waiting) {
       failed = failed || Fill(segment, data_.data(), true) == Outcome::kFailed;
     }
@@ -240,8 +289,9 @@ int Channel::AnswerSegments(Span<double> segments, uint32_t count) {
   return device_->Reply(current_, header, data_.data());
 }
 
-// Gives the reads that would block to the pool. @returns false when it has no room, or no fd is left.
-bool Channel::Hand(uint64_t unique, std::vector<Segment>& waiting, size_t length, bool last_waits) {
+// Keeps a reply whose reads would block: the first try has made the kernel begin with them, and a fast disk needs less time
+// than it takes to have another thread wait for it. @returns false when the pool has no room, or no fd is left.
+bool Channel::Begin(uint64_t unique, std::vector<Segment>& waiting, size_t length, bool last_waits) {
   std::optional<Pages> buffer;
   if (!closed()) buffer = pool_->TakeBuffer();
   if (!buffer) {
@@ -264,8 +314,8 @@ bool Channel::Hand(uint64_t unique, std::vector<Segment>& waiting, size_t length
   job.length = length;
   job.last_waits = last_waits;
   job.data = std::exchange(data_, std::move(*buffer));
-  statistics_->Add(Statistics::kPooled);
-  pool_->Submit(std::move(job));
+  pool_->Admit(job);
+  begun_.push_back(std::move(job));
   return true;
 }
 

@@ -87,11 +87,22 @@ void Pool::GiveBack(Pages buffer) {
   free_.push_back(std::move(buffer));
 }
 
+void Pool::Admit(Job& job) {
+  const std::lock_guard lock(mutex_);
+  job.ticket = ++tickets_;
+  in_flight_.push_back(job.ticket);
+}
+
+bool Pool::TryFinish(Job& job) {
+  if (!Reply(job, false)) return false;
+  const std::lock_guard lock(mutex_);
+  Retire(job);
+  return true;
+}
+
 void Pool::Submit(Job job) {
   {
     const std::lock_guard lock(mutex_);
-    job.ticket = ++tickets_;
-    in_flight_.push_back(job.ticket);
     queue_.push_back(std::move(job));
   }
   work_.notify_one();
@@ -117,25 +128,33 @@ void Pool::Run() {
     Job job = std::move(queue_.front());
     queue_.pop_front();
     lock.unlock();
-    Finish(job);
+    Reply(job, true);
     lock.lock();
-    free_.push_back(std::move(job.data));
-    std::erase(in_flight_, job.ticket);
-    finished_.notify_all();
+    Retire(job);
   }
 }
 
-void Pool::Finish(Job& job) {
-  bool failed = false;
+void Pool::Retire(Job& job) {
+  free_.push_back(std::move(job.data));
+  std::erase(in_flight_, job.ticket);
+  finished_.notify_all();
+}
+
+// Reads what is missing and replies. @returns false when that would have to wait, and is not to.
+bool Pool::Reply(Job& job, bool wait) {
   for (Segment& segment : job.segments) {
-    if (!failed) failed = Fill(segment, job.data.data(), true) == Outcome::kFailed;
-    close(segment.fd);
+    if (job.failed) break;
+    const Outcome outcome = Fill(segment, job.data.data(), wait);
+    if (outcome == Outcome::kWouldBlock) return false;
+    job.failed = outcome == Outcome::kFailed;
   }
+  for (const Segment& segment : job.segments) close(segment.fd);
   size_t length = job.length;
   if (job.last_waits) length = job.segments.back().at + job.segments.back().done;
-  const OutHeader header{static_cast<uint32_t>(sizeof(OutHeader) + (failed ? 0 : length)),
-                         failed ? -EIO : 0, job.request.unique};
+  const OutHeader header{static_cast<uint32_t>(sizeof(OutHeader) + (job.failed ? 0 : length)),
+                         job.failed ? -EIO : 0, job.request.unique};
   device_.Reply(job.request, header, job.data.data());
+  return true;
 }
 
 Notifier::Notifier(Device& device, Pool& pool) : device_(device), pool_(pool) {

@@ -30,6 +30,7 @@ struct Job {
   size_t length = 0;
   // The segment that ends the reply is among `segments`, so EOF in it makes the reply shorter.
   bool last_waits = false;
+  bool failed = false;
   uint64_t ticket = 0;
 };
 
@@ -48,16 +49,22 @@ class Pool {
   std::optional<Pages> TakeBuffer();
   void GiveBack(Pages buffer);
 
+  // Has a job counted as in flight: it has to be finished at once or given to Submit, soon.
+  void Admit(Job& job);
+  // Replies, if all of it can be read without waiting. @returns false when it cannot.
+  bool TryFinish(Job& job);
   void Submit(Job job);
 
-  // The number of the last job that was submitted.
+  // The number of the last job that was admitted.
   uint64_t LastTicket();
   // Waits until no job up to `ticket` is in flight.
   void WaitFor(uint64_t ticket);
 
  private:
   void Run();
-  void Finish(Job& job);
+  bool Reply(Job& job, bool wait);
+  // With the lock held.
+  void Retire(Job& job);
 
   Device& device_;
   const size_t buffer_bytes_;

@@ -44,7 +44,7 @@ export const GROUPS: readonly Group[] = [
     rows: [
       {
         name: 'evicted-4',
-        what: 'open, read, close 20,000 small files by four processes, their data to be read from the disk',
+        what: 'open, read, close 20,000 small files, a quarter by each of four processes, their data to be read from the disk',
         targets: { '-': 2 },
         rival: 'plain',
       },
@@ -55,7 +55,9 @@ export const GROUPS: readonly Group[] = [
       // for a mount may show its pages.
       const image = inputs.image === undefined ? [] : [inputs.image];
       await untimed('evict', join(inputs.lower, 'small'), join(place.root, 'small'), ...image);
-      await timed('evicted-4', '-', ...readSmall(inputs, place.root, 4));
+      // Not each of them all files: they would wait for the same ones, one after another.
+      const [, ...words] = readSmall(inputs, place.root, 4);
+      await timed('evicted-4', '-', 'small-parts', ...words);
     },
   },
   {

@@ -59,11 +59,12 @@ int list(char **args) {
   return report((now_ns() - start) / listings, seen / times);
 }
 
-static uint64_t read_small(int root, uint64_t dirs, uint64_t files) {
+// Every `step`th directory from `first` on.
+static uint64_t read_small(int root, uint64_t first, uint64_t step, uint64_t dirs, uint64_t files) {
   static unsigned char buffer[SMALL_MAX];
   uint64_t seen = 0;
   char name[64];
-  for (uint64_t dir = 0; dir < dirs; dir++) {
+  for (uint64_t dir = first; dir < dirs; dir += step) {
     for (uint64_t file = 0; file < files; file++) {
       snprintf(name, sizeof name, "d%03u/f%03u", (unsigned)dir, (unsigned)file);
       const int fd = openat(root, name, O_RDONLY | O_CLOEXEC);
@@ -79,7 +80,7 @@ static uint64_t read_small(int root, uint64_t dirs, uint64_t files) {
   return seen;
 }
 
-int small(char **args) {
+static int read_by_processes(char **args, bool each_a_part) {
   const int root = open(args[0], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (root < 0) die(args[0]);
   const uint64_t dirs = number(args[1]);
@@ -87,7 +88,7 @@ int small(char **args) {
   const uint64_t processes = number(args[3]);
   if (processes <= 1) {
     const uint64_t start = now_ns();
-    const uint64_t seen = read_small(root, dirs, files);
+    const uint64_t seen = read_small(root, 0, 1, dirs, files);
     return report(now_ns() - start, seen);
   }
   uint64_t *const shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -97,7 +98,7 @@ int small(char **args) {
     const pid_t child = fork();
     if (child < 0) die("fork");
     if (child > 0) continue;
-    shared[i] = read_small(root, dirs, files);
+    shared[i] = each_a_part ? read_small(root, i, processes, dirs, files) : read_small(root, 0, 1, dirs, files);
     _exit(0);
   }
   uint64_t seen = 0;
@@ -109,6 +110,10 @@ int small(char **args) {
   for (uint64_t i = 0; i < processes; i++) seen += shared[i];
   return report(elapsed, seen);
 }
+
+int small(char **args) { return read_by_processes(args, false); }
+
+int small_parts(char **args) { return read_by_processes(args, true); }
 
 static int open_new(const char *path) {
   if (mkdir(path, 0755) != 0) die(path);

@@ -10,6 +10,7 @@ static const struct {
     {"walk", 1, walk, "DIR: lstat of everything below"},
     {"list", 2, list, "TIMES DIR...: names of directories; the time is for one"},
     {"small", 4, small, "DIR DIRS FILES PROCESSES: open, read, close of DIR/dNNN/fNNN"},
+    {"small-parts", 4, small_parts, "DIR DIRS FILES PROCESSES: the same, each of them a part of the directories"},
     {"make", 3, make, "DIR FILES BYTES: create, write, close of DIR/NNN"},
     {"look", 2, look, "DIR FILES: lstat of DIR/NNN"},
     {"drop", 2, drop, "DIR FILES: unlink of DIR/NNN"},

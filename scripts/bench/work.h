@@ -3,6 +3,7 @@
 #ifndef BENCH_WORK_H
 #define BENCH_WORK_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,6 +63,7 @@ static inline int report(uint64_t elapsed, uint64_t seen) {
 int walk(char **args);
 int list(char **args);
 int small(char **args);
+int small_parts(char **args);
 int make(char **args);
 int look(char **args);
 int drop(char **args);
