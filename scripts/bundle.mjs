@@ -65,6 +65,9 @@ export async function bundle(sources, outdir) {
   ].flatMap(({ outputFiles }) => outputFiles);
   mkdirSync(join(outdir, 'parts'), { recursive: true });
   for (const { path, text } of made) {
+    // They would hide what parts are given.
+    const taken = /\b__(?:url|part|load)\b/.exec(text);
+    if (taken !== null) throw new Error(`${path} has a ${taken[0]} of its own`);
     const lazily = /\bimport\("\.\/([^"]*)\.js"\)/g;
     const { code, map } = transformSync(
       text
@@ -74,7 +77,7 @@ export async function bundle(sources, outdir) {
         format: 'cjs',
         platform: 'node',
         target: 'node20',
-        define: { 'import.meta.url': 'moduleUrl' },
+        define: { 'import.meta.url': '__url' },
         minifySyntax: true,
         minifyWhitespace: true,
         sourcefile: basename(path),
@@ -82,9 +85,9 @@ export async function bundle(sources, outdir) {
       },
     );
     const loading = code
-      .replaceAll(/\brequire\("\.\/([^"]*)\.js"\)/g, 'part("$1")')
-      .replaceAll(/\bimport\(("[^"]*")\)/g, 'load($1)');
-    const whole = `(function(module,exports,require,moduleUrl,part,load){${loading}})\n//# sourceMappingURL=${basename(path)}.map\n`;
+      .replaceAll(/\brequire\("\.\/([^"]*)\.js"\)/g, '__part("$1")')
+      .replaceAll(/\bimport\(("[^"]*")\)/g, '__load($1)');
+    const whole = `(function(module,exports,require,__url,__part,__load){${loading}})\n//# sourceMappingURL=${basename(path)}.map\n`;
     writeFileSync(path, whole);
     writeFileSync(`${path}.map`, map);
     writeFileSync(`${path}.${process.arch}-${process.versions.v8}`, compile(whole, basename(path)));

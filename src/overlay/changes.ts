@@ -7,28 +7,17 @@
 import { Attr, S_IFDIR, S_IFMT } from '../layers/layer.ts';
 import type { Name } from '../layers/layer.ts';
 import type { LowerRef } from '../layers/upper.ts';
-import type { By, ByFinder, Change, ChangeCount, ChangeOptions } from './change.ts';
+import type { ByFinder, Change, ChangeCount, ChangeOptions } from './change.ts';
 import { Comparer, samePlace, timesDiffer, type Base, type Difference } from './difference.ts';
+import { Findings, type Finding, type WalkOptions } from './findings.ts';
 import type { Inode } from './inode.ts';
 import type { Listing } from './listing.ts';
 import { narrowed } from './narrow.ts';
 import { below, Sources, type Source } from './renames.ts';
 import type { Tree } from './tree.ts';
 
-/** Of findings that say no more than the change. */
-const NOTHING: Attr = new Attr();
-
 /** Names compared between two looks at the clock. */
 const STEPS = 32;
-
-/** A change, with what it is made of if the walk keeps that. */
-export interface Finding<Node extends object> {
-  change: Change;
-  /** What is there now, and what was: both of M and R. */
-  inode: Inode<Node> | undefined;
-  attr: Attr;
-  base: Base | undefined;
-}
 
 /** Attributes of what is at a name, and was: of a name that nothing is kept of, used again for the next. */
 class Scratch {
@@ -74,15 +63,8 @@ interface Arrival<Node extends object> {
   attr: Attr;
 }
 
-export interface WalkOptions {
-  options: ChangeOptions;
-  finder?: ByFinder | undefined;
-  /** Findings say what they are made of: all that is needed of most is the change, and there may be a million. */
-  keeps: boolean;
-}
-
 export class ChangeWalk<Node extends object> {
-  readonly #found: Finding<Node>[] = [];
+  readonly #findings: Findings<Node>;
   readonly #tree: Tree<Node>;
   readonly #listing: Listing<Node>;
   readonly #options: ChangeOptions;
@@ -95,26 +77,20 @@ export class ChangeWalk<Node extends object> {
   readonly #arrivals: Arrival<Node>[] = [];
   /** What was found to be new, and then to have been elsewhere. */
   readonly #replaced: Set<Finding<Node>> = new Set();
-  /** Inodes that findings speak of: they must not go. */
-  readonly #held: Inode<Node>[] = [];
   /** Some changed file may have names that the upper does not know. */
   readonly #everywhere: boolean;
-  readonly #finder: ByFinder | undefined;
-  /** Who changed what is at the paths that were looked at. */
-  readonly #bringers: Map<string, By | null> = new Map();
-  /** The directory whose number was asked for last. */
-  #numbered: { dir: Inode<Node>; ino: number } | undefined;
   #deadline = Infinity;
   #isLate = false;
   #steps = 0;
 
-  constructor(tree: Tree<Node>, listing: Listing<Node>, { options, finder, keeps }: WalkOptions) {
-    this.#finder = finder;
-    this.#keeps = keeps;
+  constructor(tree: Tree<Node>, listing: Listing<Node>, walk: WalkOptions) {
+    const { options } = walk;
+    this.#keeps = walk.keeps;
     this.#tree = tree;
     this.#listing = listing;
     this.#options = options;
     this.#comparer = new Comparer(tree);
+    this.#findings = new Findings(tree, this.#comparer, walk);
     this.#sources = options.renames === true ? new Sources(tree.stack) : undefined;
     this.#everywhere = this.#hasChangedLinks();
   }
@@ -128,9 +104,9 @@ export class ChangeWalk<Node extends object> {
       this.#pairFiles(this.#sources);
     }
     const moved = new Set(
-      this.#found.flatMap(({ change }) => (change.kind === 'R' ? [change.from ?? ''] : [])),
+      this.#findings.all.flatMap(({ change }) => (change.kind === 'R' ? [change.from ?? ''] : [])),
     );
-    let found = this.#found.filter(
+    let found = this.#findings.all.filter(
       (each) =>
         !this.#replaced.has(each) && (each.change.kind !== 'D' || !moved.has(each.change.path)),
     );
@@ -149,20 +125,12 @@ export class ChangeWalk<Node extends object> {
     const { root } = this.#tree;
     this.#deadline = performance.now() + budgetMs;
     this.#directory('', '', root, root.lowers);
-    return { changes: this.#found.length, moreChanges: this.#isLate };
+    return { changes: this.#findings.all.length, moreChanges: this.#isLate };
   }
 
   /** Lets go of the inodes. */
   release(): void {
-    for (const inode of this.#held.splice(0).toReversed()) {
-      inode.refs--;
-      this.#tree.table.settle(inode);
-    }
-  }
-
-  #hold(inode: Inode<Node>): void {
-    inode.refs++;
-    this.#held.push(inode);
+    this.#findings.release();
   }
 
   /**
@@ -207,7 +175,10 @@ export class ChangeWalk<Node extends object> {
     if (refs !== undefined) baseAttr.nlink = 1;
     const before = refs === undefined ? undefined : { refs, attr: baseAttr };
     if (inode === undefined) {
-      if (before !== undefined) this.#removed(`${from}/${name}`, before, dir, name);
+      if (before !== undefined) {
+        this.#findings.removed(`${from}/${name}`, before, dir, name);
+        this.#sources?.add(`${from}/${name}`, before);
+      }
       return before !== undefined;
     }
     // The inode must not go while its children are walked.
@@ -215,12 +186,12 @@ export class ChangeWalk<Node extends object> {
     this.#depth++;
     try {
       const here = `${path}/${name}`;
-      if (this.#finder !== undefined) this.#noteBy(path, here, dir, name, inode, attr);
+      this.#findings.noteBy(path, here, dir, name, inode, attr);
       if (before === undefined) this.#added(here, inode, attr);
       else return this.#compare(here, `${from}/${name}`, inode, attr, before);
       return true;
     } finally {
-      if (!this.#keeps && inode.type !== S_IFDIR) this.#bringers.delete(`${path}/${name}`);
+      if (inode.type !== S_IFDIR) this.#findings.forgetBy(`${path}/${name}`);
       this.#depth--;
       inode.refs--;
       this.#tree.table.settle(inode);
@@ -232,52 +203,10 @@ export class ChangeWalk<Node extends object> {
     return (this.#scratch[this.#depth] ??= new Scratch());
   }
 
-  #find(change: Change, inode: Inode<Node> | undefined, attr: Attr, base: Base | undefined): void {
-    if (!this.#keeps) {
-      this.#found.push({ change, inode: undefined, attr: NOTHING, base: undefined });
-      return;
-    }
-    this.#found.push({ change, inode, attr, base });
-    if (inode !== undefined) this.#hold(inode);
-  }
-
-  /** Who changed what is at a path; what came with its directory came by who brought that. */
-  #noteBy(
-    parent: string,
-    path: string,
-    dir: Inode<Node>,
-    name: Name,
-    inode: Inode<Node>,
-    attr: Attr,
-  ): void {
-    const found = this.#finder?.(attr.ino, this.#numberOf(dir), name) ?? null;
-    const cameAlong = found === null && inode.upper === undefined;
-    this.#bringers.set(path, cameAlong ? (this.#bringers.get(parent) ?? null) : found);
-  }
-
-  #numberOf(dir: Inode<Node>): number {
-    if (this.#numbered?.dir !== dir) {
-      const attr = new Attr();
-      this.#tree.attr(dir, attr);
-      this.#numbered = { dir, ino: attr.ino };
-    }
-    return this.#numbered.ino;
-  }
-
-  #removed(path: string, base: Base, dir: Inode<Node>, name: Name): void {
-    const change: Change = { kind: 'D', path, ...described(base.attr) };
-    if (this.#finder !== undefined) {
-      change.by = this.#finder(0, this.#numberOf(dir), name) ?? null;
-    }
-    this.#find(change, undefined, base.attr, base);
-    this.#detail(change, base.attr);
-    this.#sources?.add(path, base);
-  }
-
   #added(path: string, inode: Inode<Node>, attr: Attr): void {
     if (this.#sources !== undefined && inode.type === S_IFDIR && inode.lowers.length > 0) {
       // Where it comes from is found when all is known that has gone.
-      this.#hold(inode);
+      this.#findings.hold(inode);
       this.#arrivals.push({ path, inode, attr });
       return;
     }
@@ -285,17 +214,14 @@ export class ChangeWalk<Node extends object> {
   }
 
   #reportAdded(path: string, inode: Inode<Node>, attr: Attr): void {
-    const change: Change = { kind: 'A', path, ...described(attr) };
-    this.#addBy(change);
-    this.#find(change, inode, attr, undefined);
-    this.#detail(change, attr);
+    this.#findings.added(path, inode, attr);
     if (inode.type === S_IFDIR) this.#directory(path, path, inode, []);
   }
 
   #compare(path: string, from: string, inode: Inode<Node>, attr: Attr, base: Base): boolean {
     const isDirectory = inode.type === S_IFDIR;
     if (inode.type !== (base.attr.mode & S_IFMT)) {
-      this.#report('M', path, from, inode, attr, base, []);
+      this.#findings.changed({ kind: 'M', path, from, inode, attr, base, differences: [] });
       this.#sources?.addBelow(from, base);
       if (isDirectory) this.#directory(path, path, inode, []);
       return true;
@@ -308,7 +234,7 @@ export class ChangeWalk<Node extends object> {
     }
     if (differences === undefined || differences.length === 0) return false;
     if (differences.every((each) => each === 'times') && this.#options.times !== true) return false;
-    this.#report('M', path, from, inode, attr, base, differences);
+    this.#findings.changed({ kind: 'M', path, from, inode, attr, base, differences });
     return true;
   }
 
@@ -317,45 +243,6 @@ export class ChangeWalk<Node extends object> {
     if (this.#comparer.isSame(inode, base)) return undefined;
     if (this.#options.details === true) return this.#comparer.all(inode, attr, base);
     return this.#comparer.differs(inode, attr, base) ? ['content'] : [];
-  }
-
-  #report(
-    kind: 'M' | 'R',
-    path: string,
-    from: string,
-    inode: Inode<Node>,
-    attr: Attr,
-    base: Base,
-    differences: Difference[],
-  ): void {
-    const { type, size, mode } = described(base.attr);
-    const change: Change = {
-      kind,
-      path,
-      ...described(attr),
-      typeBefore: type,
-      sizeBefore: size,
-      modeBefore: mode,
-    };
-    if (from !== path) change.from = from;
-    this.#addBy(change);
-    this.#find(change, inode, attr, base);
-    this.#detail(change, attr);
-    if (this.#options.details !== true) return;
-    change.changed = change.type === type ? differences : this.#comparer.all(inode, attr, base);
-    change.ownerBefore = [base.attr.uid, base.attr.gid];
-    change.mtimeBefore = [base.attr.mtimeSec, base.attr.mtimeNsec];
-    if (change.changed.includes('xattrs')) change.xattrs = this.#comparer.xattrs(inode, base);
-  }
-
-  #addBy(change: Change): void {
-    if (this.#finder !== undefined) change.by = this.#bringers.get(change.path) ?? null;
-  }
-
-  #detail(change: Change, attr: Attr): void {
-    if (this.#options.details !== true) return;
-    change.owner = [attr.uid, attr.gid];
-    change.mtime = [attr.mtimeSec, attr.mtimeNsec];
   }
 
   /** Finds where directories were that are new where they are; what is in them is compared with what was there. */
@@ -381,7 +268,7 @@ export class ChangeWalk<Node extends object> {
   }
 
   #pairFiles(sources: Sources): void {
-    for (const added of this.#found.filter(({ change }) => change.kind === 'A')) {
+    for (const added of this.#findings.all.filter(({ change }) => change.kind === 'A')) {
       const { inode, attr, change } = added;
       if (inode === undefined || inode.type === S_IFDIR) continue;
       const origin =
@@ -396,8 +283,9 @@ export class ChangeWalk<Node extends object> {
   }
 
   #reportRenamed(path: string, inode: Inode<Node>, attr: Attr, source: Source): void {
-    const differences = this.#differences(inode, attr, source.base) ?? [];
-    this.#report('R', path, source.path, inode, attr, source.base, differences);
+    const { path: from, base } = source;
+    const differences = this.#differences(inode, attr, base) ?? [];
+    this.#findings.changed({ kind: 'R', path, from, inode, attr, base, differences });
   }
 
   /** Everything that was in a directory which is gone, or no directory any more. */
@@ -407,9 +295,7 @@ export class ChangeWalk<Node extends object> {
     const found: Finding<Node>[] = [];
     below(this.#tree.stack, change.from ?? change.path, base.refs, (path, refs, attr) => {
       if (moved.has(path)) return false;
-      const each = { kind: 'D', path, ...described(attr) } as const;
-      this.#detail(each, attr);
-      found.push({ change: each, inode: undefined, attr, base: { refs, attr } });
+      found.push(this.#findings.removedBelow(path, { refs, attr }));
       return true;
     });
     return found;
@@ -434,8 +320,4 @@ export class ChangeWalk<Node extends object> {
     }
     return false;
   }
-}
-
-function described(attr: Attr): Pick<Change, 'type' | 'size' | 'mode'> {
-  return { type: attr.mode & S_IFMT, size: attr.size, mode: attr.mode };
 }

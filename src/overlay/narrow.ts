@@ -5,7 +5,7 @@
 import { Attr, S_IFDIR, S_IFMT } from '../layers/layer.ts';
 import type { LowerRef } from '../layers/upper.ts';
 import type { Change } from './change.ts';
-import type { Finding } from './changes.ts';
+import type { Finding } from './findings.ts';
 import type { Inode } from './inode.ts';
 import type { Tree } from './tree.ts';
 

@@ -11,17 +11,13 @@ import { options as told, thread } from './filesystem-thread.ts';
 import { writeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { Worker } from 'node:worker_threads';
-import type { MountOptions } from '../fuse/libfuse-mount.ts';
 import type { LibfuseWorker } from '../fuse/libfuse-worker.ts';
 import { HISTORY_DEFAULT } from '../fuse/history.ts';
-import type { IoMode } from '../fuse/negotiate.ts';
 import type { LowerData, UpperData, WorkerData } from '../fuse/worker.ts';
-import type { IdMaps } from '../layers/ids.ts';
-import type { StoreNames } from '../layers/overlayfs-store.ts';
 import { describe, Log } from '../log.ts';
 import { native } from '../native.ts';
-import type { Presentation } from '../overlay/presentation.ts';
 import { PROTOCOL, readLines, serve, SOCKET_NAME } from './control.ts';
+import type { DaemonOptions } from './daemon-options.ts';
 import {
   ARENA,
   type Descriptors,
@@ -31,69 +27,18 @@ import {
   PACKETS,
   receive,
 } from './descriptors.ts';
-
-/** The commit of a repository that is shown. */
-export interface CommitSource {
-  /** Checksums of the root's dirtree and dirmeta. */
-  tree: string;
-  meta: string;
-  /** Check files of bare repositories as well, when they are opened. */
-  verify: boolean;
-}
-
-/** What the launcher tells, as JSON: in the only argument or, when the daemon was begun before, in a message. */
-export interface DaemonOptions {
-  name: string;
-  /** How many directories, topmost first; with `commit`, its repository and the parents. */
-  lowers: number;
-  /** In the directories, whiteouts may also be files. */
-  hasAufsWhiteouts?: boolean;
-  /** What is shown instead of the directories. */
-  commit?: CommitSource;
-  links: 'shared' | 'separate';
-  /** The session is mounted in a user namespace that has these ids. */
-  ids?: IdMaps;
-  limitBytes: number;
-  /** Who moves the bytes of files. */
-  io: IoMode;
-  /** The upper is a directory, in a folder that is given. */
-  upper?: 'tmpfs' | 'volatile' | 'disk';
-  /** What the upper and its work directory are called in that folder. */
-  upperNames?: StoreNames;
-  /** The upper itself is given, and its work directory. */
-  hasWork?: true;
-  /** It must hold no redirects. */
-  withoutRedirects?: true;
-  /** Changes of attributes copy no data into it. */
-  metacopy?: true;
-  /** How files are shown otherwise than they are kept. */
-  presentation?: Presentation;
-  readonly: boolean;
-  /** It says ready only when it is warm, or gets warm a little later, for a command that waits for it, or by real requests. */
-  rehearses: 'before' | 'idle' | 'never';
-  /** Changes of which it is remembered who made them; the default when left out. */
-  historyEntries?: number;
-  /** There is a mount namespace of our own to be emptied. */
-  isolated: boolean;
-  /** This process mounts, through the package fuse-native, and serves on this thread. */
-  libfuse?: Omit<MountOptions, 'name'>;
-}
+import { type Answer, Questions } from './questions.ts';
 
 /** For what is waited for, before a rehearsal takes one processor and the compiler another: a short command is over by then. */
 const REHEARSAL_MS = 300;
 
-/** How long a question to the worker may take before its asker is told so. */
-const WORKER_MS = 30_000;
-/** One whose answer takes a look at all that has changed: a million paths take seconds, and much longer with all there is to tell. */
+/** A question whose answer takes a look at all that has changed: a million paths take seconds, and much longer with all there is to tell. */
 const WALK_MS = 600_000;
 
-interface WorkerMessage {
+interface WorkerMessage extends Partial<Answer> {
   /** `ready`, `mounted`, `ended`, or `log` with `message`; absent in an answer. */
   type?: string;
   message?: string;
-  id?: number;
-  result?: unknown;
-  error?: string;
 }
 
 const log = new Log(LOG);
@@ -104,13 +49,9 @@ class Daemon {
   readonly #keeper: Socket;
   readonly #worker: Worker | LibfuseWorker;
   readonly #wakeFd: number;
-  readonly #asked = new Map<
-    number,
-    { resolve(result: unknown): void; reject(error: Error): void }
-  >();
+  readonly #questions: Questions;
   readonly #warned = new Set<string>();
   readonly #unmounts: { resolve(): void; reject(error: Error): void }[] = [];
-  #nextId = 1;
   #isGuarded = true;
   #isReady = false;
 
@@ -143,6 +84,7 @@ class Daemon {
     this.#worker = worker;
     // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread has no origin
     if (worker instanceof Worker) worker.postMessage(data);
+    this.#questions = new Questions(worker);
     this.#worker.on('message', (message: WorkerMessage) => this.#fromWorker(message));
     this.#worker.on('error', (error) => this.#die('the filesystem failed', error));
     if (this.#worker instanceof Worker) {
@@ -186,11 +128,7 @@ class Daemon {
         log.write(message.message ?? '');
         return;
     }
-    const asker = this.#asked.get(message.id ?? 0);
-    if (asker === undefined) return;
-    this.#asked.delete(message.id ?? 0);
-    if (message.error === undefined) asker.resolve(message.result);
-    else asker.reject(new Error(message.error));
+    this.#questions.answered(message);
   }
 
   /** The worker has loaded everything: listens, leaves every path behind, and asks to be mounted. */
@@ -283,25 +221,10 @@ class Daemon {
   }
 
   /** Asks the worker, which looks up between two requests of the kernel. */
-  #ask(call: string, args: unknown, limitMs: number = WORKER_MS): Promise<unknown> {
-    const id = this.#nextId++;
-    return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => {
-        this.#asked.delete(id);
-        reject(new Error('the filesystem does not answer'));
-      }, limitMs);
-      const settle = (finish: () => void) => {
-        clearTimeout(timer);
-        finish();
-      };
-      this.#asked.set(id, {
-        resolve: (result) => settle(() => resolve(result)),
-        reject: (error) => settle(() => reject(error)),
-      });
-      // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
-      this.#worker.postMessage({ id, call, args });
-      native.wake(this.#wakeFd);
-    });
+  #ask(call: string, args: unknown, limitMs?: number): Promise<unknown> {
+    const answer = this.#questions.ask(call, args, limitMs);
+    native.wake(this.#wakeFd);
+    return answer;
   }
 
   /** Asks the keeper, the only one who can. */

@@ -1,6 +1,6 @@
 /** Where the daemon finds what it was given: in fixed places or, when it was started before that was known, in messages. */
 import { native } from '../native.ts';
-import type { DaemonOptions } from './daemon.ts';
+import type { DaemonOptions } from './daemon-options.ts';
 
 /** Descriptors as the keeper hands them on, or as they are put. */
 export const LOG = 2;

@@ -3,7 +3,7 @@
  * itself: whoever loads the daemon loads this first.
  */
 import { Worker } from 'node:worker_threads';
-import type { DaemonOptions } from './daemon.ts';
+import type { DaemonOptions } from './daemon-options.ts';
 
 /**
  * The worker's young generation, MiB. Requests leave next to nothing behind, so a large one only holds dead entries of

@@ -6,7 +6,7 @@ import { SessionError, UNUSABLE_UPPER } from '../errors.ts';
 import { programPath } from '../built.ts';
 import { type ByteString, native } from '../native.ts';
 import { type HostPath, hostPath, openPlace, type Places, shown } from './checks.ts';
-import type { DaemonOptions } from './daemon.ts';
+import type { DaemonOptions } from './daemon-options.ts';
 import { HOTFIX_NAMES } from './deployment-folder.ts';
 import { daemonCommand, socketOf, spawnKeeper, takeKeeper } from './keeper-process.ts';
 import type { Secluded } from './launcher.ts';
@@ -295,7 +295,6 @@ function outcome(keeper: ChildProcess, secluded: Secluded | undefined): Promise<
   });
 }
 
-/** The last words in the log, when they say more than the verdict. */
 /** Why there is no session, from what the keeper or the daemon has said of it. */
 function startError({ upper }: SessionRecord, verdict: string, log: string[]): SessionError {
   const at = verdict.indexOf(UNUSABLE_UPPER);
@@ -309,8 +308,9 @@ function startError({ upper }: SessionRecord, verdict: string, log: string[]): S
   );
 }
 
+/** The last words in the log, when they say more than the verdict. Where an error was is for who reads all of it. */
 function remedyFor(verdict: string, log: string[]): string {
-  const last = log.findLast((line) => line !== '' && !line.includes(verdict));
+  const last = log.findLast((line) => !/^(?: +at .*)?$/.test(line) && !line.includes(verdict));
   return last === undefined
     ? 'see what is allowed here: ostree-ts doctor'
     : `the log says: ${last}`;

@@ -5,7 +5,7 @@ import { resolveRevision } from '../ostree/refs.ts';
 import { ObjectError } from '../ostree/failures.ts';
 import { Repository } from '../ostree/repo.ts';
 import { bytes, type HostPath } from './checks.ts';
-import type { CommitSource } from './daemon.ts';
+import type { CommitSource } from './daemon-options.ts';
 import type { UnlockOptions } from './options.ts';
 
 /** Holds the repository open until it is disposed of. */
