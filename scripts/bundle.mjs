@@ -122,7 +122,7 @@ function start(require, load, folder, first) {
   /** @param {string} path */
   const compiled = (path) => {
     // What counts how often lines run needs to see them compiled, with their place.
-    if (process.env.NODE_V8_COVERAGE !== undefined) return undefined;
+    if (process.env['NODE_V8_COVERAGE'] !== undefined) return undefined;
     try {
       return readFileSync(`${path}.${process.arch}-${process.versions.v8}`);
     } catch {
