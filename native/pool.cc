@@ -142,17 +142,18 @@ void Pool::Retire(Job& job) {
 
 // Reads what is missing and replies. @returns false when that would have to wait, and is not to.
 bool Pool::Reply(Job& job, bool wait) {
+  bool failed = false;
   for (Segment& segment : job.segments) {
-    if (job.failed) break;
+    if (failed) break;
     const Outcome outcome = Fill(segment, job.data.data(), wait);
     if (outcome == Outcome::kWouldBlock) return false;
-    job.failed = outcome == Outcome::kFailed;
+    failed = outcome == Outcome::kFailed;
   }
   for (const Segment& segment : job.segments) close(segment.fd);
   size_t length = job.length;
   if (job.last_waits) length = job.segments.back().at + job.segments.back().done;
-  const OutHeader header{static_cast<uint32_t>(sizeof(OutHeader) + (job.failed ? 0 : length)),
-                         job.failed ? -EIO : 0, job.request.unique};
+  const OutHeader header{static_cast<uint32_t>(sizeof(OutHeader) + (failed ? 0 : length)),
+                         failed ? -EIO : 0, job.request.unique};
   device_.Reply(job.request, header, job.data.data());
   return true;
 }

@@ -30,7 +30,6 @@ struct Job {
   size_t length = 0;
   // The segment that ends the reply is among `segments`, so EOF in it makes the reply shorter.
   bool last_waits = false;
-  bool failed = false;
   uint64_t ticket = 0;
 };
 

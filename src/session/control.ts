@@ -10,6 +10,7 @@ import { closeSync, constants, openSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { SessionError } from '../errors.ts';
+import { type Answered, patience, Questions } from './questions.ts';
 
 /** Raised when an older side would misunderstand; listing and ending sessions work whatever the number. */
 export const PROTOCOL = 1;
@@ -20,7 +21,6 @@ export const SOCKET_NAME = 'control';
 const QUESTION_BYTES = 64 * 1024;
 const CONNECTIONS = 16;
 
-const PATIENCE_STEPS = 10;
 const SEE_STATUS = 'see what there is: ostree-ts status';
 const DAEMON_GONE = 'the daemon has gone';
 
@@ -70,17 +70,17 @@ export function serve(path: string, greeting: Greeting, answer: Answer): Promise
 export class Control implements Disposable {
   readonly greeting: Greeting;
   readonly #socket: Socket;
-  readonly #waiting = new Map<
-    number,
-    { resolve(result: unknown): void; reject(error: Error): void }
-  >();
-  #nextId = 1;
+  readonly #questions: Questions;
   /** Why nothing is answered any more. */
   #gone: SessionError | undefined;
 
   private constructor(socket: Socket, greeting: Greeting) {
     this.#socket = socket;
     this.greeting = greeting;
+    this.#questions = new Questions((question) => socket.write(`${JSON.stringify(question)}\n`), {
+      silence,
+      refusal: (message) => new SessionError(message),
+    });
   }
 
   /**
@@ -100,7 +100,7 @@ export class Control implements Disposable {
     let control: Control | undefined;
     try {
       return await new Promise<Control>((resolve, reject) => {
-        const stop = patience(timeoutMs, reject);
+        const stop = patience(timeoutMs, () => reject(silence()));
         const fail = (why: string) => {
           stop();
           reject(new SessionError(why, SEE_STATUS));
@@ -112,7 +112,7 @@ export class Control implements Disposable {
         readLines(socket, Infinity, (line) => {
           const message = parse(line);
           if (control !== undefined) {
-            control.#receive(message as { id: number; result?: unknown; error?: string });
+            if (message !== undefined) control.#questions.answered(message as Partial<Answered>);
             return;
           }
           stop();
@@ -131,62 +131,22 @@ export class Control implements Disposable {
   /** @throws SessionError the daemon refuses, goes away, or does not answer within `timeoutMs`. */
   call<T>(call: string, args: unknown, timeoutMs: number): Promise<T> {
     if (this.#gone !== undefined) return Promise.reject(this.#gone);
-    const id = this.#nextId++;
-    return new Promise<T>((resolve, reject) => {
-      const stop = patience(timeoutMs, (error) => {
-        this.#waiting.delete(id);
-        reject(error);
-      });
-      const done = () => {
-        stop();
-        this.#waiting.delete(id);
-      };
-      this.#waiting.set(id, {
-        resolve: (result) => {
-          done();
-          resolve(result as T);
-        },
-        reject: (error) => {
-          done();
-          reject(error);
-        },
-      });
-      this.#socket.write(`${JSON.stringify({ id, call, args })}\n`);
-    });
+    return this.#questions.ask(call, args, timeoutMs) as Promise<T>;
   }
 
   [Symbol.dispose](): void {
     this.#socket.destroy();
   }
 
-  #receive(message: { id: number; result?: unknown; error?: string } | undefined): void {
-    const waiting = message === undefined ? undefined : this.#waiting.get(message.id);
-    if (message === undefined || waiting === undefined) return;
-    if (message.error === undefined) waiting.resolve(message.result);
-    else waiting.reject(new SessionError(message.error));
-  }
-
   /** Nobody is there any more, and whoever asks from now on is told at once. */
   #end(): void {
     this.#gone ??= daemonGone(this.greeting.name);
-    for (const waiting of this.#waiting.values()) waiting.reject(this.#gone);
+    this.#questions.end(this.#gone);
   }
 }
 
-/**
- * Gives up on an answer after `timeoutMs`. While this process itself does something else, its event loop does not get to
- * what the daemon has sent, and that is not the daemon's fault: the time counts in steps, of which such a while is one.
- *
- * @returns stops it.
- */
-function patience(timeoutMs: number, giveUp: (error: SessionError) => void): () => void {
-  let left = PATIENCE_STEPS;
-  const timer = setInterval(() => {
-    if (--left > 0) return;
-    clearInterval(timer);
-    giveUp(new SessionError('the daemon does not answer', SEE_STATUS));
-  }, timeoutMs / PATIENCE_STEPS);
-  return () => clearInterval(timer);
+function silence(): SessionError {
+  return new SessionError('the daemon does not answer', SEE_STATUS);
 }
 
 /** The daemon ended in the middle of what it was needed for. */

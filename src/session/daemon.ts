@@ -27,15 +27,17 @@ import {
   PACKETS,
   receive,
 } from './descriptors.ts';
-import { type Answer, Questions } from './questions.ts';
+import { type Answered, Questions } from './questions.ts';
 
 /** For what is waited for, before a rehearsal takes one processor and the compiler another: a short command is over by then. */
 const REHEARSAL_MS = 300;
 
-/** A question whose answer takes a look at all that has changed: a million paths take seconds, and much longer with all there is to tell. */
+/** How long a question to the worker may take before its asker is told so. */
+const WORKER_MS = 30_000;
+/** One whose answer takes a look at all that has changed: a million paths take seconds, and much longer with all there is to tell. */
 const WALK_MS = 600_000;
 
-interface WorkerMessage extends Partial<Answer> {
+interface WorkerMessage extends Partial<Answered> {
   /** `ready`, `mounted`, `ended`, or `log` with `message`; absent in an answer. */
   type?: string;
   message?: string;
@@ -84,7 +86,11 @@ class Daemon {
     this.#worker = worker;
     // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread has no origin
     if (worker instanceof Worker) worker.postMessage(data);
-    this.#questions = new Questions(worker);
+    // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread has no origin
+    this.#questions = new Questions((question) => worker.postMessage(question), {
+      silence: () => new Error('the filesystem does not answer'),
+      refusal: (message) => new Error(message),
+    });
     this.#worker.on('message', (message: WorkerMessage) => this.#fromWorker(message));
     this.#worker.on('error', (error) => this.#die('the filesystem failed', error));
     if (this.#worker instanceof Worker) {
@@ -221,7 +227,7 @@ class Daemon {
   }
 
   /** Asks the worker, which looks up between two requests of the kernel. */
-  #ask(call: string, args: unknown, limitMs?: number): Promise<unknown> {
+  #ask(call: string, args: unknown, limitMs: number = WORKER_MS): Promise<unknown> {
     const answer = this.#questions.ask(call, args, limitMs);
     native.wake(this.#wakeFd);
     return answer;

@@ -1,59 +1,84 @@
-/** What the daemon's main thread asks the filesystem's, and waits for. */
+/** Questions and who waits for which answer: of a command to the daemon, of the daemon to its filesystem. */
 
-/** How long a question may take before its asker is told so. */
-const ANSWER_MS = 30_000;
+/** Of the time that is given for an answer. */
+const STEPS = 10;
 
-export interface Answer {
+/** What comes back: of a question by its number, a result or why there is none. */
+export interface Answered {
   id: number;
   result: unknown;
-  /** Instead of a result. */
   error: string;
 }
 
-/** Whom a question goes to. */
-interface Asked {
-  postMessage(message: object): void;
+/** What those who wait are told. */
+interface Errors {
+  /** Nothing came in time. */
+  silence(): Error;
+  refusal(message: string): Error;
+}
+
+interface Waiting {
+  resolve(result: unknown): void;
+  reject(error: Error): void;
 }
 
 export class Questions {
-  readonly #asked: Asked;
-  readonly #open = new Map<
-    number,
-    { resolve(result: unknown): void; reject(error: Error): void }
-  >();
+  readonly #send: (question: object) => void;
+  readonly #errors: Errors;
+  readonly #waiting: Map<number, Waiting> = new Map();
   #nextId = 1;
 
-  constructor(asked: Asked) {
-    this.#asked = asked;
+  constructor(send: (question: object) => void, errors: Errors) {
+    this.#send = send;
+    this.#errors = errors;
   }
 
-  /** @throws Error the one that the answer tells, or that there was none in `limitMs`. */
-  ask(call: string, args: unknown, limitMs: number = ANSWER_MS): Promise<unknown> {
+  /** @throws Error one of `errors`, or what `end` was told. */
+  ask(call: string, args: unknown, timeoutMs: number): Promise<unknown> {
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => {
-        this.#open.delete(id);
-        reject(new Error('the filesystem does not answer'));
-      }, limitMs);
+      const stop = patience(timeoutMs, () => {
+        this.#waiting.delete(id);
+        reject(this.#errors.silence());
+      });
       const settle = (finish: () => void) => {
-        clearTimeout(timer);
+        stop();
+        this.#waiting.delete(id);
         finish();
       };
-      this.#open.set(id, {
+      this.#waiting.set(id, {
         resolve: (result) => settle(() => resolve(result)),
         reject: (error) => settle(() => reject(error)),
       });
-      // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
-      this.#asked.postMessage({ id, call, args });
+      this.#send({ id, call, args });
     });
   }
 
-  /** Of a question that nobody waits for any more, it is dropped. */
-  answered({ id = 0, result, error }: Partial<Answer>): void {
-    const asker = this.#open.get(id);
-    if (asker === undefined) return;
-    this.#open.delete(id);
-    if (error === undefined) asker.resolve(result);
-    else asker.reject(new Error(error));
+  /** Drops what nobody waits for any more. */
+  answered({ id = 0, result, error }: Partial<Answered>): void {
+    const waiting = this.#waiting.get(id);
+    if (error === undefined) waiting?.resolve(result);
+    else waiting?.reject(this.#errors.refusal(error));
   }
+
+  /** Nobody will answer. */
+  end(error: Error): void {
+    for (const waiting of this.#waiting.values()) waiting.reject(error);
+  }
+}
+
+/**
+ * Gives up on an answer after `timeoutMs`. While this process itself does something else, its event loop does not get to
+ * what has been sent, and that is not the other's fault: the time counts in steps, of which such a while is one.
+ *
+ * @returns stops it.
+ */
+export function patience(timeoutMs: number, giveUp: () => void): () => void {
+  let left = STEPS;
+  const timer = setInterval(() => {
+    if (--left > 0) return;
+    clearInterval(timer);
+    giveUp();
+  }, timeoutMs / STEPS);
+  return () => clearInterval(timer);
 }
