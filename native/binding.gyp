@@ -16,6 +16,7 @@
         'mounts.cc',
         'pool.cc',
         'process.cc',
+        'relay.cc',
         'sockets.cc',
         'syscalls.cc',
         'xattr.cc',

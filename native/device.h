@@ -5,6 +5,7 @@
 #include "statistics.h"
 
 #include <cerrno>
+#include <fcntl.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -39,19 +40,22 @@ class Device {
   // One message, its OutHeader first. @returns 0 or -errno; 0 too when the request is gone (ENOENT:
   // aborted). A reply that the kernel does not accept becomes EIO, so that nobody waits for ever.
   int Reply(const Pending& request, uint64_t unique, const iovec* parts, int count) {
-    const int status = Write(parts, count);
-    if (unique == request.unique) statistics_.Answered(request.opcode, request.since);
-    if (status == 0 || status == -ENOENT) return 0;
-    if (status == -ENODEV) return status;
-    statistics_.Add(Statistics::kRefused);
-    Fail(unique);
-    return status;
+    return Sent(request, unique, Write(parts, count));
   }
 
   // As above, for a body of its own.
   int Reply(const Pending& request, OutHeader header, uint8_t* body) {
     const iovec parts[2] = {{&header, sizeof header}, {body, header.length - sizeof header}};
     return Reply(request, header.unique, parts, parts[1].iov_len == 0 ? 1 : 2);
+  }
+
+  // As above, of a message that is in a pipe, where the kernel leaves what it does not accept.
+  int ReplyFrom(const Pending& request, const OutHeader& header, int pipe) {
+    ssize_t written = 0;
+    do {
+      written = splice(pipe, nullptr, fd_, nullptr, header.length, 0);
+    } while (written < 0 && errno == EINTR);
+    return Sent(request, header.unique, written < 0 ? -errno : 0);
   }
 
   // @returns 0 or -errno.
@@ -72,6 +76,15 @@ class Device {
   Statistics& statistics() { return statistics_; }
 
  private:
+  int Sent(const Pending& request, uint64_t unique, int status) {
+    if (unique == request.unique) statistics_.Answered(request.opcode, request.since);
+    if (status == 0 || status == -ENOENT) return 0;
+    if (status == -ENODEV) return status;
+    statistics_.Add(Statistics::kRefused);
+    Fail(unique);
+    return status;
+  }
+
   int fd_;
   Statistics& statistics_;
 };

@@ -13,7 +13,7 @@
 
 class Statistics {
  public:
-  enum Counter : size_t { kPooled, kCrowded, kRefused, kNotified, kUnnotified };
+  enum Counter : size_t { kPooled, kCrowded, kRefused, kNotified, kUnnotified, kRelayed };
 
   static constexpr size_t kCounters = 8;
   static constexpr size_t kOpcodes = 64;

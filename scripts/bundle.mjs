@@ -108,7 +108,7 @@ export async function bundle(sources, outdir) {
 
 /**
  * What a program consists of, beside its parts: runs them from what V8 has made of them, if it was the same V8, and without
- * Node's search for files; that is 13 ms of a command. It stands in programs as text, so it can use nothing around it.
+ * Node's search for files. It stands in programs as text, so it can use nothing around it.
  *
  * @param {NodeJS.Require} require  The program's.
  * @param {(module: string) => Promise<unknown>} load  The program's `import`.

@@ -82,6 +82,8 @@ export const STATISTICS = {
   /** Notifications written, and notifications that failed. */
   NOTIFIED: 3,
   UNNOTIFIED: 4,
+  /** Long replies whose bytes never entered this process. */
+  RELAYED: 5,
   COUNTERS: 8,
   OPCODES: 64,
   BUCKETS: 40,
@@ -122,6 +124,8 @@ export interface Channel {
    * `segments` holds (fd, offset, length) triples; fd -1 stands for zeros; a read that ends early (EOF) is padded with
    * zeros unless it is the last segment, which shortens the reply. Bytes never enter the JS heap.
    *
+   * Long replies (128 KiB) of files whose pages are all in memory, as cachestat(2) says, go to the device through a pipe
+   * (splice), so that they are copied once. Of the others:
    * Segments are first tried without blocking (preadv2 RWF_NOWAIT; plain pread where the file system does not know
    * it). What would block goes to the thread pool with a duplicate of the fd, after everything that can be read at
    * once has been read, so the caller may close fds and reuse memory file blocks as soon as this returns. The pool

@@ -168,6 +168,60 @@ test('reads and writes of 1 MiB cross whole', async (t) => {
   t.is(await mount.end(), 'ENODEV');
 });
 
+test('long replies of what is in memory go through a pipe, and are none the worse for it', async (t) => {
+  const kib = 1024;
+  const content = pattern(MEBIBYTE);
+  const mount = await Mount.start(t, (folder) => {
+    writeFileSync(join(folder, 'content'), content);
+    const piece = (offset: number, length: number) => {
+      return { path: join(folder, 'content'), offset, length };
+    };
+    return {
+      whole: { size: MEBIBYTE, pieces: [piece(0, MEBIBYTE)] },
+      // Not by pages, and not in order.
+      pieces: {
+        size: 256 * kib,
+        pieces: [piece(500_001, 100_000), piece(7, 60_000), piece(123, 256 * kib - 160_000)],
+      },
+      zeros: { size: 256 * kib, pieces: [piece(0, 200_000), { offset: 0, length: 62_144 }] },
+      // The files are shorter than was thought: one is filled up, the last ends the reply.
+      short: {
+        size: 256 * kib,
+        pieces: [piece(MEBIBYTE - 50_000, 100_000), piece(MEBIBYTE - 100_000, 256 * kib)],
+      },
+      greedy: { size: 256 * kib, pieces: [piece(0, 300_000)] },
+    };
+  });
+  const relayed = async () => (await mount.statistics()).counters[STATISTICS.RELAYED]!;
+  const compare = async (name: string, expected: Uint8Array) => {
+    writeFileSync(join(mount.folder, 'expected'), expected);
+    const { output } = await mount.sh(`dd if=${name} bs=256k status=none | cmp - ../expected`);
+    t.is(output, '', name);
+  };
+  await compare('whole', content);
+  t.is(await relayed(), 4);
+  const parts = [
+    content.subarray(500_001, 600_001),
+    content.subarray(7, 60_007),
+    content.subarray(123, 256 * kib - 160_000 + 123),
+  ];
+  await compare('pieces', Buffer.concat(parts));
+  t.is(await relayed(), 5);
+  await compare('zeros', Buffer.concat([content.subarray(0, 200_000), Buffer.alloc(62_144)]));
+  const end = [content.subarray(-50_000), Buffer.alloc(50_000), content.subarray(-100_000)];
+  await compare('short', Buffer.concat(end));
+  t.is(await relayed(), 5);
+  // The kernel takes no more than it has asked for, and nothing of it may come before the next reply.
+  const { output } = await mount.sh('dd if=greedy of=/dev/null bs=256k status=none');
+  t.regex(output, /Input\/output error/);
+  const { counters } = await mount.statistics();
+  t.is(counters[STATISTICS.REFUSED], 1);
+  t.is(counters[STATISTICS.RELAYED], 6);
+  await compare('whole', content);
+  t.is(await relayed(), 10);
+  t.is(await mount.end(), 'ENODEV');
+});
+
 for (const threads of [0, 1, 4]) {
   test(`what is not in memory is read right by ${threads} threads, by many readers at once`, async (t) => {
     const content = pattern(32 * MEBIBYTE);

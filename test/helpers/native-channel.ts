@@ -2,8 +2,8 @@
  * A minimal file system behind a channel, for test/native-channel.test.ts: run by node in a mount namespace of its own,
  * with an IPC channel to the test. The main thread mounts and passes messages on; a worker answers the kernel.
  *
- * Names: those of `files`; `refused` (the reply to its lookup is malformed), `held` (its lookup is answered twice, after
- * the call `release` only); no others. Reads come unchanged to us (FOPEN_DIRECT_IO).
+ * Names: those of `files`, of which `greedy` is always answered whole; `refused` (the reply to its lookup is malformed),
+ * `held` (its lookup is answered twice, after the call `release` only); no others. Reads come unchanged to us (FOPEN_DIRECT_IO).
  */
 import { spawnSync } from 'node:child_process';
 import {
@@ -139,7 +139,12 @@ class Responder {
   }
 
   #read(offset: number, size: number): number {
-    const file = this.#files[this.#request.getUint32(16, true) - 2]!;
+    const index = this.#request.getUint32(16, true) - 2;
+    const file = this.#files[index]!;
+    if (this.#names[index] === 'greedy') {
+      const all = file.segments.flat();
+      return this.#channel.replySegmentsAndReceive(new Float64Array(all), all.length / 3);
+    }
     const wanted: number[] = [];
     let at = 0;
     for (const [fd, from, length] of file.segments as [number, number, number][]) {
