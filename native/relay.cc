@@ -27,7 +27,7 @@ struct CacheStat {
   uint64_t recently_evicted;
 };
 
-// Where the file system knows no such reads, memory files among them, nothing is ever read ahead of being asked for.
+// Where the file system does not know how to try, as with memory files, every read of ours is one that may wait.
 bool CanReadByte(int fd, int64_t offset) {
   uint8_t byte;
   const iovec into{&byte, 1};
@@ -61,6 +61,7 @@ bool Relay::Reply(const Pending& request, uint64_t unique, const std::vector<Seg
 
 // All its pages are in memory, and the last, of those that are being read the last to come, has been read.
 bool Relay::IsAtHand(const Segment& segment) {
+  if (segment.length == 0) return true;
   if (unknown_) return false;
   const auto first = static_cast<uint64_t>(segment.offset) / kPage;
   const auto last = (static_cast<uint64_t>(segment.offset) + segment.length - 1) / kPage;
