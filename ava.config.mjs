@@ -1,5 +1,12 @@
 /** What takes longest begins first, beside all others. */
-const FIRST = ['package', 'ostree', 'ostree-writer', 'uppers-contract'];
+const FIRST = [
+  'package',
+  'ostree-layer',
+  'ostree',
+  'cli-process',
+  'native-channel',
+  'ostree-writer',
+];
 
 /** @param {string} file @returns the place in FIRST, or behind all of it. */
 function rank(file) {

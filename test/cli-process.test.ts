@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import test from 'ava';
+import { PROGRAM } from './helpers/program.ts';
 
-const MAIN = fileURLToPath(new URL('../bundle/cli/main.cjs', import.meta.url));
 const DEMO = fileURLToPath(new URL('../scripts/demo.js', import.meta.url));
 const SETUP = fileURLToPath(new URL('../../scripts/setup.mjs', import.meta.url));
 const FOLDER = mkdtempSync(join(tmpdir(), 'cli-'));
@@ -35,7 +35,7 @@ test('a SOURCE that is no UTF-8 is unlocked, and its changes are listed with the
     node "$1" diff "$3" "$(printf '/new-\\303\\251-\\303')"
     node "$1" diff "$3" "$(printf '/new-\\303\\251-\\302')"
   `;
-  const { stdout } = await execute('sh', ['-c', script, 'sh', MAIN, FOLDER, name]);
+  const { stdout } = await execute('sh', ['-c', script, 'sh', PROGRAM, FOLDER, name]);
   const [line = '', json = '', ...filtered] = stdout.trimEnd().split('\n');
   t.is(line, 'A\t"/new-é-\\303"');
   const { pathBase64 } = JSON.parse(json) as { pathBase64: string };
@@ -49,17 +49,17 @@ test('a reader that has seen enough is no failure', async (t) => {
   const name = `pipe-${process.pid}`;
   const tree = join(FOLDER, 'many');
   mkdirSync(tree);
-  await execute(process.execPath, [MAIN, 'unlock', tree, `--name=${name}`, '--size=64M']);
+  await execute(process.execPath, [PROGRAM, 'unlock', tree, `--name=${name}`, '--size=64M']);
   try {
     for (let i = 0; i < 5000; i++) {
       writeFileSync(join(tree, `${'long name '.repeat(10)}${i}`), '');
     }
     const script = `{ node "$1" diff "$2"; echo "exit $?" >&2; } | head -n 1`;
-    const { stdout, stderr } = await execute('sh', ['-c', script, 'sh', MAIN, name]);
+    const { stdout, stderr } = await execute('sh', ['-c', script, 'sh', PROGRAM, name]);
     t.is(stdout.split('\n').length, 2);
     t.is(stderr, 'exit 0\n');
   } finally {
-    await execute(process.execPath, [MAIN, 'lock', name]);
+    await execute(process.execPath, [PROGRAM, 'lock', name]);
   }
 });
 
@@ -68,7 +68,7 @@ test('--foreground ends the session when it is interrupted', async (t) => {
   const tree = join(FOLDER, 'foreground');
   mkdirSync(tree);
   const name = `foreground-${process.pid}`;
-  const args = [MAIN, 'unlock', tree, `--name=${name}`, '--size=4M', '--foreground', '--json'];
+  const args = [PROGRAM, 'unlock', tree, `--name=${name}`, '--size=4M', '--foreground', '--json'];
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   const ended = new Promise((resolve) => child.once('exit', (...how) => resolve(how)));
   const line = await new Promise<string>((resolve) => {
@@ -83,7 +83,7 @@ test('--foreground ends the session when it is interrupted', async (t) => {
 
 test('doctor finds everything that the tests need', async (t) => {
   t.timeout(60_000);
-  const { stdout } = await execute(process.execPath, [MAIN, 'doctor', '--json']);
+  const { stdout } = await execute(process.execPath, [PROGRAM, 'doctor', '--json']);
   const findings = stdout
     .trimEnd()
     .split('\n')

@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import test from 'ava';
+import { PROGRAM } from './helpers/program.ts';
 
-const MAIN = fileURLToPath(new URL('../bundle/cli/main.cjs', import.meta.url));
 const PAGE = fileURLToPath(new URL('../man/ostree-ts.1', import.meta.url));
 
 /** fish leaves something in /tmp otherwise. */
@@ -20,10 +20,10 @@ function output(program: string, args: string[], input = ''): string {
   return stdout;
 }
 
-const print = (form: string) => output(process.execPath, [MAIN, 'completion', form]);
+const print = (form: string) => output(process.execPath, [PROGRAM, 'completion', form]);
 
 function help(...args: string[]): string {
-  return output(process.execPath, [MAIN, ...args, '--help']);
+  return output(process.execPath, [PROGRAM, ...args, '--help']);
 }
 
 /** Commands of the help, and the long options of each. */

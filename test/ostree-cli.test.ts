@@ -2,7 +2,6 @@
 import { spawnSync } from 'node:child_process';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import test from 'ava';
 import {
   addCommit,
@@ -14,8 +13,7 @@ import {
   remove,
   scratch,
 } from './helpers/repositories.ts';
-
-const PROGRAM = fileURLToPath(new URL('../bundle/cli/main.cjs', import.meta.url));
+import { PROGRAM } from './helpers/program.ts';
 
 const folder = scratch();
 test.after.always(() => remove(folder));

@@ -265,7 +265,7 @@ export class BootedHost {
   /** Our command, as words. */
   static readonly ours: readonly string[] = [
     '/run/outer/node',
-    '/run/outer/package/build/src/cli/main.js',
+    '/run/outer/package/build/bundle/cli/main.cjs',
   ];
 }
 

@@ -1,9 +1,7 @@
 /** `ostree-ts commit`, as a process that a test may stop. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
-
-export const PROGRAM: string = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
+import { PROGRAM } from './program.ts';
 
 export interface Committing {
   child: ChildProcess;

@@ -5,15 +5,13 @@ import { once } from 'node:events';
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { ConflictError } from '../../src/index.ts';
 import { tarEntry } from '../../src/oci/tar.ts';
 import { type TarInput, writeTar } from '../../src/oci/tar-writer.ts';
 import { compareTrees } from '../helpers/compare.ts';
 import { mounted, type Mounted } from '../helpers/mounted.ts';
 import { file, link, symlink, type Tree } from '../helpers/trees.ts';
-
-const PROGRAM = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
+import { PROGRAM } from '../helpers/program.ts';
 
 const LOWER: Tree = {
   'd/a': 'a\n',

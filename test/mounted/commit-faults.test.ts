@@ -18,7 +18,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { SessionError } from '../../src/index.ts';
-import { PROGRAM } from '../helpers/committing.ts';
+import { PROGRAM } from '../helpers/program.ts';
 import { type Call, callsOn, failing } from '../helpers/inject.ts';
 import { mounted } from '../helpers/mounted.ts';
 import {

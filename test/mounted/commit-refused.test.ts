@@ -7,12 +7,11 @@ import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
 import { type Mounted, mounted } from '../helpers/mounted.ts';
 import { addCommit, commitTree, noise, ostree, remove, scratch } from '../helpers/repositories.ts';
+import { PROGRAM } from '../helpers/program.ts';
 
-const PROGRAM = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 const isRoot = process.getuid?.() === 0;
 const rootTest = isRoot ? test.serial : test.serial.skip;
 if (!isRoot) console.log('commit-refused: no root, so no mounts of repositories');

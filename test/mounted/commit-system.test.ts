@@ -7,7 +7,6 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import test from 'ava';
 import { listTree } from '../helpers/checksum.ts';
 import { compareListings, compareTrees } from '../helpers/compare.ts';
@@ -21,8 +20,8 @@ import {
   remove,
   scratch,
 } from '../helpers/repositories.ts';
+import { PROGRAM } from '../helpers/program.ts';
 
-const PROGRAM = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 const ALL = Number(process.env['OSTREE_TS_TEST_SCALE'] ?? 1) >= 2;
 const SOME: readonly RepositoryMode[] = ALL ? MODES : ['archive'];
 

@@ -19,15 +19,14 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import test from 'ava';
 import type { Change, ChangeOptions, PatchOptions, Session } from '../../src/index.ts';
 import { Hand } from '../helpers/hand.ts';
 import { type Mounted, mounted, residentBytes } from '../helpers/mounted.ts';
 import { commitTree, ostree, remove, scratch } from '../helpers/repositories.ts';
 import { file, plant, symlink, type Tree } from '../helpers/trees.ts';
+import { PROGRAM } from '../helpers/program.ts';
 
-const PROGRAM = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 const UPPERS = ['memory', 'tmpfs', 'disk'];
 
 const lines = (from: number, to: number, prefix = 'line') =>

@@ -2,13 +2,12 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import test from 'ava';
 import type { Change, ChangeOptions, Session } from '../../src/index.ts';
 import { mounted } from '../helpers/mounted.ts';
 import { inSandbox, USERS } from '../helpers/sandbox.ts';
+import { PROGRAM } from '../helpers/program.ts';
 
-const PROGRAM = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 const LOWER = {
   'd/gone': 'x\n',
   'd/moved': 'y\n',
@@ -86,18 +85,26 @@ test('the oldest are forgotten, and writes to the same files take no room', asyn
   t.is((await told(mount.session)).get('/g1')?.by?.pid, process.pid);
 });
 
+function commandSays(name: string, ...rest: string[]): string {
+  const words = [PROGRAM, 'diff', name, '--by', ...rest];
+  return execFileSync(process.execPath, words, { encoding: 'utf8' });
+}
+
 test('the command: columns, JSON, none recorded', async (t) => {
   await using mount = await mounted({ lower: LOWER });
-  const run = (name: string, ...rest: string[]) =>
-    execFileSync(process.execPath, [PROGRAM, 'diff', name, '--by', ...rest], { encoding: 'utf8' });
   execFileSync('touch', ['new'], { cwd: mount.mountpoint });
   const uid = process.getuid?.() ?? 0;
-  t.regex(run(mount.session.name), new RegExp(String.raw`^A\t/new\ttouch\t\d+\t${uid}\t20\S+Z\n$`));
-  const { by } = JSON.parse(run(mount.session.name, '--json')) as { by: Record<string, unknown> };
+  t.regex(
+    commandSays(mount.session.name),
+    new RegExp(String.raw`^A\t/new\ttouch\t\d+\t${uid}\t20\S+Z\n$`),
+  );
+  const { by } = JSON.parse(commandSays(mount.session.name, '--json')) as {
+    by: Record<string, unknown>;
+  };
   t.deepEqual([by['program'], by['uid'], typeof by['pid']], ['touch', uid, 'number']);
   await using without = await mounted({ lower: LOWER, options: { history: 0 } });
   execFileSync('touch', ['new'], { cwd: without.mountpoint });
-  t.is(run(without.session.name), 'A\t/new\tnot recorded\n');
+  t.is(commandSays(without.session.name), 'A\t/new\tnot recorded\n');
   const wrong = spawnSync(process.execPath, [PROGRAM, 'unlock', '/tmp', '--history=1000001']);
   t.is(wrong.status, 2);
 });

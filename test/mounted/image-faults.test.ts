@@ -5,14 +5,13 @@ import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
 import { importImage } from '../../src/index.ts';
 import { mounted, type Mounted } from '../helpers/mounted.ts';
 import { must, umociImage } from '../helpers/oci.ts';
 import { noise, ostree, remove, scratch } from '../helpers/repositories.ts';
+import { PROGRAM } from '../helpers/program.ts';
 
-const PROGRAM = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 const ROUNDS = 8 * Number(process.env['OSTREE_TS_TEST_SCALE'] ?? 1);
 
 const folder = scratch();

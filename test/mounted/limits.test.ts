@@ -8,12 +8,12 @@ import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
-import { fileURLToPath } from 'node:url';
 import { findSession } from '../../src/index.ts';
 import { compareListings } from '../helpers/compare.ts';
 import { Hand } from '../helpers/hand.ts';
 import { mounted, residentBytes, type Mounted, UPPER } from '../helpers/mounted.ts';
 import { dir, file, link, symlink, type Tree } from '../helpers/trees.ts';
+import { PROGRAM } from '../helpers/program.ts';
 
 const MIB = 1024 * 1024;
 const SCALE = Number(process.env['OSTREE_TS_TEST_SCALE'] ?? 1);
@@ -242,8 +242,6 @@ test.serial(
     t.true(wait < paths / 10, words);
   },
 );
-
-const PROGRAM = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 
 test.serial('many directories of many lowers need few descriptors', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'few-'));

@@ -4,13 +4,12 @@
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import test from 'ava';
 import { mounted, residentBytes } from '../helpers/mounted.ts';
 import { ostree, remove, scratch } from '../helpers/repositories.ts';
+import { PROGRAM } from '../helpers/program.ts';
 
 const SCALE = Math.min(50, Number(process.env['OSTREE_TS_TEST_SCALE'] ?? 1));
-const PROGRAM = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 const MIB = 2 ** 20;
 
 const folder = scratch();

@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { debianTree, PACKAGES, packageFile, SOURCE } from '../helpers/debian.ts';
 import { mounted, type Mounted } from '../helpers/mounted.ts';
+import { PROGRAM } from '../helpers/program.ts';
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 /** All packages are upgraded, and all of /usr is copied; else some. */
@@ -275,7 +276,6 @@ test.serial('in place over the /usr of this machine', async (t) => {
     t.pass();
     return;
   }
-  const cli = join(ROOT, 'build/src/cli/main.js');
   const deb = packageFile(debianTree(), 'hello');
   // /var and /etc get an overlay of their own: a package writes there too, and this is not their test.
   const output = await shell(
@@ -290,7 +290,7 @@ test.serial('in place over the /usr of this machine', async (t) => {
       done
       cp ${deb} ${outside}/usr-test/hello.deb
       cd /
-      node ${cli} unlock /usr --name usr-test
+      node ${PROGRAM} unlock /usr --name usr-test
       dpkg -i ${outside}/usr-test/hello.deb
       hello
       node -e "console.log(1 + 1)"
@@ -300,11 +300,11 @@ test.serial('in place over the /usr of this machine', async (t) => {
       /usr/share/t
       echo 3 > /proc/sys/vm/drop_caches
       hello
-      node ${cli} diff usr-test | grep /bin/hello
-      node ${cli} lock usr-test
+      node ${PROGRAM} diff usr-test | grep /bin/hello
+      node ${PROGRAM} lock usr-test
       ! test -e /usr/share/t.c
       ! test -e /usr/bin/hello
-      node ${cli} status
+      node ${PROGRAM} status
       ! grep "ostree-ts usr-test" /proc/self/mountinfo
     '
     ! test -e /run/ostree-ts/usr-test
