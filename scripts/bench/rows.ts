@@ -12,6 +12,9 @@ import { APART } from './rows-apart.ts';
 
 const MIB = 2 ** 20;
 
+/** Memory that work takes for other things than the bytes of its files. */
+const AROUND = 256 * MIB;
+
 export const GROUPS: readonly Group[] = [
   {
     name: 'walk',
@@ -79,7 +82,8 @@ export const GROUPS: readonly Group[] = [
       row('mmap', 'the same through mmap, a word of each page', { warm: 1 }),
     ],
     warm: ({ lower }) => ['seqread', join(lower, 'big'), 1],
-    async run({ place, timed }) {
+    async run({ inputs, place, timed, untimed }) {
+      await untimed('ready', inputs.scale.bigBytes + AROUND);
       const big = join(place.root, 'big');
       await timed('seqread', 'cold', 'seqread', big, 1);
       await timed('seqread', 'warm', 'seqread', big, 2);
@@ -91,7 +95,8 @@ export const GROUPS: readonly Group[] = [
     needs: ['big'],
     rows: [row('rand4k', '20,000 random reads of 4 KiB in 1 GiB', { cold: 3, warm: 0.85 })],
     warm: ({ lower }) => ['seqread', join(lower, 'big'), 1],
-    async run({ inputs, place, timed }) {
+    async run({ inputs, place, timed, untimed }) {
+      await untimed('ready', inputs.scale.bigBytes + AROUND);
       const words = ['randread', join(place.root, 'big'), inputs.scale.randomReads] as const;
       await timed('rand4k', 'cold', ...words);
       await timed('rand4k', 'warm', ...words);
@@ -150,6 +155,8 @@ export const GROUPS: readonly Group[] = [
     needs: [],
     rows: [row('seqwrite', 'write a new file of 256 MiB', { '-': 1.5 })],
     async run({ inputs, place, timed, untimed }) {
+      // What is written, and what is kept of it.
+      await untimed('ready', 2 * inputs.scale.writeBytes + AROUND);
       const file = join(place.scratch(), 'file');
       await timed('seqwrite', '-', 'seqwrite', file, inputs.scale.writeBytes);
       await untimed('check', file);
@@ -222,7 +229,9 @@ export const GROUPS: readonly Group[] = [
     needs: ['big'],
     rows: [row('one-byte', 'change one byte of a 1 GiB file of the lower', { '-': 0.001 })],
     changesLower: true,
-    async run({ inputs, place, timed }) {
+    async run({ inputs, place, timed, untimed }) {
+      // A copy of the file, for who makes one.
+      await untimed('ready', inputs.scale.bigBytes + AROUND);
       const before = await place.held?.();
       const middle = inputs.scale.bigBytes / 2 + 4321;
       await timed('one-byte', '-', 'poke', join(place.root, 'big'), middle);

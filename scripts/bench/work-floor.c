@@ -1,7 +1,10 @@
-// What the machine itself takes, below which no filesystem in a process of its own can go.
+// The machine itself: what it takes, below which no filesystem in a process of its own can go; its memory.
+#define _GNU_SOURCE
 #include "work.h"
 
+#include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <sys/wait.h>
 
 // An empty system call, in nanoseconds.
@@ -38,4 +41,19 @@ int show_floor(char **args) {
   const uint64_t times = number(args[0]);
   printf("%llu %llu\n", (unsigned long long)system_call(10 * times), (unsigned long long)round_trip(times));
   return 0;
+}
+
+// A virtual machine that gives free memory back to its host gets it again at some milliseconds a mebibyte, for which whoever
+// comes first would pay. No more than is free, so that nothing has to go for it.
+int ready(char **args) {
+  struct sysinfo machine;
+  if (sysinfo(&machine) != 0) die("sysinfo");
+  const uint64_t most = (uint64_t)machine.freeram * machine.mem_unit / 4 * 3;
+  const uint64_t wanted = number(args[0]);
+  const size_t length = (size_t)(wanted < most ? wanted : most) / PAGE * PAGE;
+  const uint64_t start = now_ns();
+  void *memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+  if (memory == MAP_FAILED) die("mmap");
+  munmap(memory, length);
+  return report(now_ns() - start, 0);
 }

@@ -21,6 +21,7 @@ static const struct {
     {"mapread", 2, mapread, "FILE TIMES: a word of each page through mmap"},
     {"poke", 2, poke, "FILE OFFSET: overwrites one byte"},
     {"evict", 1, evict, "PATH...: drops the contents of all files there from memory, after an lstat"},
+    {"ready", 1, ready, "BYTES: takes so much free memory and gives it back"},
     {"move", 2, move, "FROM TO: rename(2), or mv where that is refused"},
     {"execute", 2, execute, "PROGRAM TIMES"},
     {"run", 3, run, "USR|- DIR|- COMMAND...: with USR as /usr and in DIR; sums up what it prints"},

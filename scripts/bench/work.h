@@ -74,6 +74,7 @@ int randread(char **args);
 int mapread(char **args);
 int poke(char **args);
 int evict(char **args);
+int ready(char **args);
 int move(char **args);
 int execute(char **args);
 int run(char **args);
