@@ -50,7 +50,7 @@ bool Relay::Reply(const Pending& request, uint64_t unique, const std::vector<Seg
     if (segment.fd != memory_ && !IsAtHand(segment)) return false;
   }
   const OutHeader header{static_cast<uint32_t>(sizeof(OutHeader) + length), 0, unique};
-  if (!Fill(segments, header)) {
+  if (!FillPipe(segments, header)) {
     Empty();
     return false;
   }
@@ -76,7 +76,7 @@ bool Relay::IsAtHand(const Segment& segment) {
 }
 
 // @returns false when a file is shorter than was thought, or cannot be read like this.
-bool Relay::Fill(const std::vector<Segment>& segments, const OutHeader& header) {
+bool Relay::FillPipe(const std::vector<Segment>& segments, const OutHeader& header) {
   if (write(pipe_.in(), &header, sizeof header) != sizeof header) return false;
   for (const Segment& segment : segments) {
     size_t done = 0;

@@ -17,7 +17,7 @@ class Relay {
 
  private:
   bool IsAtHand(const Segment& segment);
-  bool Fill(const std::vector<Segment>& segments, const OutHeader& header);
+  bool FillPipe(const std::vector<Segment>& segments, const OutHeader& header);
   void Empty();
 
   Device& device_;

@@ -201,6 +201,7 @@ class Worker {
       fd: device,
       wakeFd,
       requestBytes: MAX_WRITE + 4096,
+      memoryFd: this.#data.arenaFd,
       threads: READERS,
     });
     const notifier = new Notifier(channel);
