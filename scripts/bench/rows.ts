@@ -12,8 +12,8 @@ import { APART } from './rows-apart.ts';
 
 const MIB = 2 ** 20;
 
-/** Memory that work takes for other things than the bytes of its files. */
-const AROUND = 256 * MIB;
+/** Memory that work takes, for each byte of its files. */
+const AROUND = 1.25;
 
 export const GROUPS: readonly Group[] = [
   {
@@ -83,7 +83,7 @@ export const GROUPS: readonly Group[] = [
     ],
     warm: ({ lower }) => ['seqread', join(lower, 'big'), 1],
     async run({ inputs, place, timed, untimed }) {
-      await untimed('ready', inputs.scale.bigBytes + AROUND);
+      await untimed('ready', AROUND * inputs.scale.bigBytes);
       const big = join(place.root, 'big');
       await timed('seqread', 'cold', 'seqread', big, 1);
       await timed('seqread', 'warm', 'seqread', big, 2);
@@ -96,7 +96,7 @@ export const GROUPS: readonly Group[] = [
     rows: [row('rand4k', '20,000 random reads of 4 KiB in 1 GiB', { cold: 3, warm: 0.85 })],
     warm: ({ lower }) => ['seqread', join(lower, 'big'), 1],
     async run({ inputs, place, timed, untimed }) {
-      await untimed('ready', inputs.scale.bigBytes + AROUND);
+      await untimed('ready', AROUND * inputs.scale.bigBytes);
       const words = ['randread', join(place.root, 'big'), inputs.scale.randomReads] as const;
       await timed('rand4k', 'cold', ...words);
       await timed('rand4k', 'warm', ...words);
@@ -156,7 +156,7 @@ export const GROUPS: readonly Group[] = [
     rows: [row('seqwrite', 'write a new file of 256 MiB', { '-': 1.5 })],
     async run({ inputs, place, timed, untimed }) {
       // What is written, and what is kept of it.
-      await untimed('ready', 2 * inputs.scale.writeBytes + AROUND);
+      await untimed('ready', 2 * AROUND * inputs.scale.writeBytes);
       const file = join(place.scratch(), 'file');
       await timed('seqwrite', '-', 'seqwrite', file, inputs.scale.writeBytes);
       await untimed('check', file);
@@ -231,7 +231,7 @@ export const GROUPS: readonly Group[] = [
     changesLower: true,
     async run({ inputs, place, timed, untimed }) {
       // A copy of the file, for who makes one.
-      await untimed('ready', inputs.scale.bigBytes + AROUND);
+      await untimed('ready', AROUND * inputs.scale.bigBytes);
       const before = await place.held?.();
       const middle = inputs.scale.bigBytes / 2 + 4321;
       await timed('one-byte', '-', 'poke', join(place.root, 'big'), middle);
