@@ -4,8 +4,17 @@
  * already stays. `--arch=x64` builds one of them.
  */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, copyFileSync, cpSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import {
+  chmodSync,
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { NODE_GYP, ROOT, SetupError, Stamp, findHeaders, nativeSources, setUp } from './setup.mjs';
 
@@ -53,17 +62,32 @@ function build(arch) {
   const args = [`--nodedir=${findHeaders()}`, `--arch=${arch}`, '--loglevel=warn'];
   const env = { ...process.env, ...compilers, LINK: compilers.CXX, AR: `${target.triplet}-ar` };
   run(process.execPath, [NODE_GYP, 'rebuild', '-C', copy, ...args], env);
-  rmSync(join(ROOT, into), { recursive: true, force: true });
-  mkdirSync(join(ROOT, into), { recursive: true });
+  const made = join(copy, 'stripped');
+  mkdirSync(made);
   for (const product of PRODUCTS) {
-    const path = join(ROOT, into, product);
+    const path = join(made, product);
     copyFileSync(join(copy, 'build/Release', product), path);
     run(`${target.triplet}-strip`, ['--strip-unneeded', path]);
     chmodSync(path, 0o755);
     check(path, target.machine);
   }
+  replace(join(ROOT, into), made, join(copy, 'former'));
   rmSync(copy, { recursive: true, force: true });
   stamp.write();
+}
+
+/**
+ * Puts a folder where another one is. Commands take the newest files that they find, and sessions have them mapped: nobody is
+ * to meet half a file, nor the addon of one build with the keeper of another.
+ *
+ * @param {string} folder
+ * @param {string} made
+ * @param {string} former  Where the one that was there goes.
+ */
+function replace(folder, made, former) {
+  mkdirSync(dirname(folder), { recursive: true });
+  if (existsSync(folder)) renameSync(folder, former);
+  renameSync(made, folder);
 }
 
 /**

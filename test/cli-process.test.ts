@@ -83,7 +83,10 @@ test('--foreground ends the session when it is interrupted', async (t) => {
 
 test('doctor finds everything that the tests need', async (t) => {
   t.timeout(60_000);
-  const { stdout } = await execute(process.execPath, [PROGRAM, 'doctor', '--json']);
+  // What is missing makes it fail, and is more telling.
+  const { stdout } = await execute(process.execPath, [PROGRAM, 'doctor', '--json']).catch(
+    (error: unknown) => error as { stdout: string },
+  );
   const findings = stdout
     .trimEnd()
     .split('\n')
