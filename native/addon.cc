@@ -60,6 +60,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Add<RaiseNofile>(exports, "raiseNofile");
   Add<DetachedReadonlyBind>(exports, "detachedReadonlyBind");
   Add<DetachedWritableBind>(exports, "detachedWritableBind");
+  Add<DetachedTmpfs>(exports, "detachedTmpfs");
   Add<BindReadonlyOver>(exports, "bindReadonlyOver");
   Add<Umount2>(exports, "umount2");
   Add<EnterEmptyRoot>(exports, "enterEmptyRoot");

@@ -2,6 +2,7 @@
 #include "native.h"
 
 #include <linux/mount.h>
+#include <string>
 #include <sys/syscall.h>
 
 extern "C" int umount2(const char* target, int flags) noexcept;
@@ -15,22 +16,22 @@ constexpr int kMntDetach = 2;
 constexpr unsigned long kMsRec = 16384;
 constexpr unsigned long kMsPrivate = 1UL << 18;
 
-// A read-only tmpfs that nothing can be made in. @returns its mount's fd, or -1.
-int EmptyTmpfs() {
+// A new tmpfs, mounted nowhere. @returns its mount's fd, which is an O_PATH one, or -1.
+int DetachedMount(const char* mode, const char* bytes, bool readonly) {
   const Fd context(static_cast<int>(syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC)));
   if (context.get() < 0) return -1;
   const auto configure = [&](unsigned command, const char* key, const char* value) {
     return syscall(SYS_fsconfig, context.get(), command, key, value, 0);
   };
-  if (configure(FSCONFIG_SET_STRING, "mode", "0555") < 0 ||
-      configure(FSCONFIG_SET_STRING, "size", "4096") < 0 ||
+  if (configure(FSCONFIG_SET_STRING, "mode", mode) < 0 ||
+      configure(FSCONFIG_SET_STRING, "size", bytes) < 0 ||
       configure(FSCONFIG_SET_STRING, "source", "ostree-ts") < 0 ||
-      configure(FSCONFIG_SET_FLAG, "ro", nullptr) < 0 ||
+      (readonly && configure(FSCONFIG_SET_FLAG, "ro", nullptr) < 0) ||
       configure(FSCONFIG_CMD_CREATE, nullptr, nullptr) < 0) {
     return -1;
   }
-  constexpr unsigned attributes =
-      MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+  const unsigned attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC |
+                              (readonly ? MOUNT_ATTR_RDONLY : 0);
   return static_cast<int>(syscall(SYS_fsmount, context.get(), FSMOUNT_CLOEXEC, attributes));
 }
 
@@ -79,6 +80,13 @@ Napi::Value DetachedWritableBind(const Info& info) {
   return DetachedBind(info, attributes);
 }
 
+Napi::Value DetachedTmpfs(const Info& info) {
+  const std::string bytes = std::to_string(Int(info, 0));
+  const Fd mount(DetachedMount("0700", bytes.c_str(), false));
+  if (mount.get() < 0) return Called(info, -1);
+  return Called(info, openat(mount.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+}
+
 Napi::Value BindReadonlyOver(const Info& info) {
   mount_attr attributes{};
   attributes.attr_set = MOUNT_ATTR_RDONLY;
@@ -98,7 +106,7 @@ Napi::Value EnterEmptyRoot(const Info& info) {
   // pivot_root(2) refuses shared mounts, and nothing of this may reach another namespace.
   if (mount(nullptr, "/", nullptr, kMsRec | kMsPrivate, nullptr) < 0) return Called(info, -1);
   const Fd before(open(".", O_PATH | O_CLOEXEC));
-  const Fd root(EmptyTmpfs());
+  const Fd root(DetachedMount("0555", "4096", true));
   if (root.get() < 0) return Called(info, -1);
   // Stacked on "/" itself, so that no directory is needed. pivot_root(".", ".") then swaps the two,
   // for every thread of the process, and leaves the old root on top, to be detached.

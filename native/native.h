@@ -200,6 +200,7 @@ Napi::Value RaiseNofile(const Info& info);
 // mounts.cc
 Napi::Value DetachedReadonlyBind(const Info& info);
 Napi::Value DetachedWritableBind(const Info& info);
+Napi::Value DetachedTmpfs(const Info& info);
 Napi::Value BindReadonlyOver(const Info& info);
 Napi::Value Umount2(const Info& info);
 Napi::Value EnterEmptyRoot(const Info& info);

@@ -322,6 +322,8 @@ export interface Native {
    * change no atime.
    */
   detachedWritableBind(dirfd: number, noatime: boolean): number;
+  /** The root, O_RDONLY, of a new tmpfs that is mounted nowhere and goes with its last file. @returns -EPERM without CAP_SYS_ADMIN. */
+  detachedTmpfs(bytes: number): number;
   /** Mounts the directory again, read-only, over `path`. @returns 0 or -errno. */
   bindReadonlyOver(dirfd: number, path: ByteString): number;
   umount2(path: ByteString, flags: number): number;

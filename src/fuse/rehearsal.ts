@@ -7,22 +7,33 @@
 import { fileURLToPath } from 'node:url';
 import { DirectoryLayer } from '../layers/directory.ts';
 import { type MemoryNode, MemoryUpper } from '../layers/memory.ts';
+import { DirectoryUpper, type DirectoryUpperOptions } from '../layers/overlayfs-dir.ts';
+import type { HostNode } from '../layers/overlayfs-node.ts';
+import { UpperError } from '../errors.ts';
 import type { Channel, Native } from '../native.ts';
 import { Overlay } from '../overlay/overlay.ts';
 import * as abi from './abi.ts';
+import { CHANGED, LOOKED_AT, NOWHERE, type Step } from './rehearsal-script.ts';
 import { Server } from './server.ts';
 
-/** Filesystems, one after another, so that no code is compiled for the objects of one alone. */
-const FILESYSTEMS = 3;
-/** How often each is looked at; it is changed once, since compiling that as well costs a start more than it brings. */
-const PASSES = 4;
+/** What is rehearsed: each filesystem anew, one after another, so that no code is compiled for the objects of one alone. */
+interface Act {
+  readonly filesystems: number;
+  readonly script: readonly Step[];
+}
 
+/** What a session may wait for: compiling changes as well would cost its start more than it brings. */
+const FIRST: Act = { filesystems: 3, script: LOOKED_AT };
+/** What is made, changed and removed by who unpacks something: half as long as without, in the daemon. */
+const SECOND: Act = { filesystems: 4, script: CHANGED };
 /** How much a function may run before V8 looks at it again: in a rehearsal, and what V8 itself takes. */
 const BUDGET_REHEARSING = 2_000;
 const BUDGET = 132 * 1024;
 
 /** A limit of its own kind for V8, which keeps large numbers apart from small ones: sessions have large ones. */
 const LIMIT_BYTES: number = 2 ** 40;
+/** Of the tmpfs that stands for a session's directory. */
+const TMPFS_BYTES: number = 16 * 2 ** 20;
 
 const MEBIBYTE: number = 1 << 20;
 const PAGE = 4096;
@@ -31,109 +42,8 @@ const O_PATH = 0o10000000;
 /** The folder of modules, whether this one is in it or in a bundle. */
 const SOURCES: URL = new URL('../../src/', import.meta.url);
 
-/** Folders of modules, and modules of the last. */
-const FOLDERS: readonly string[] = ['overlay', 'layers', 'fuse'];
-const NAMES: readonly string[] = ['abi', 'codec', 'control', 'exchange', 'negotiate', 'server'];
-
 /** Requests at a time, while real ones may come: they wait a millisecond at most. */
 const SLICE = 4;
-
-/** One request of the script. */
-interface Step {
-  readonly opcode: number;
-  /** Whom it is about: an index of the nodes met so far. */
-  readonly about: number;
-  /** Where the node in its reply goes. */
-  readonly into: number;
-  /** The body: a struct, then a string with its NUL, then bytes that are as they are. */
-  readonly words: readonly number[];
-  readonly text: string;
-  readonly bytes: number;
-}
-
-const ROOT = 0;
-/** Of FOLDERS: 1 to 3. */
-const FIRST_DIRECTORY = 1;
-const DIRECTORY: number = FOLDERS.length;
-const FILE = 4;
-/** What is made; the rest is there. */
-const NEW_DIRECTORY = 5;
-const NEW_FILE = 6;
-const NOWHERE = 7;
-
-/** struct fuse_read_in, of a page from the start; struct fuse_getattr_in; struct fuse_forget_in. */
-const READ_IN: readonly number[] = [0, 0, 0, 0, PAGE, 0, 0, 0, 0, 0];
-const GETATTR_IN: readonly number[] = [0, 0, 0, 0];
-const FORGET_IN: readonly number[] = [1000, 0];
-/** struct fuse_setattr_in with mode, owner, atime and mtime: what is set by who unpacks an archive. */
-const SETATTR_IN: readonly number[] = Array.from({ length: 22 }, (_, index) => {
-  if (index === 0) return 0b110111;
-  if (index === 8 || index === 10) return 1_700_000_000;
-  return index === 17 ? 0o100644 : 0;
-});
-
-function step(
-  opcode: number,
-  about: number,
-  words: readonly number[] = [],
-  text = '',
-  into: number = NOWHERE,
-  bytes = 0,
-): Step {
-  return { opcode, about, into, words, text, bytes };
-}
-
-/** As walks and reads do. */
-const LOOK: readonly Step[] = [
-  ...FOLDERS.flatMap((folder, index) => [
-    step(abi.FUSE_LOOKUP, ROOT, [], folder, FIRST_DIRECTORY + index),
-    step(abi.FUSE_READDIRPLUS, FIRST_DIRECTORY + index, READ_IN),
-    step(abi.FUSE_GETATTR, FIRST_DIRECTORY + index, GETATTR_IN),
-  ]),
-  ...NAMES.flatMap((name, index) => [
-    step(abi.FUSE_LOOKUP, FIRST_DIRECTORY + (index % FOLDERS.length), [], `${name}.absent`),
-    step(abi.FUSE_LOOKUP, DIRECTORY, [], `${name}.js`, FILE),
-    step(abi.FUSE_READ, FILE, READ_IN),
-    step(abi.FUSE_GETATTR, FILE, GETATTR_IN),
-    step(abi.FUSE_FORGET, FILE, FORGET_IN),
-  ]),
-  step(abi.FUSE_STATFS, ROOT),
-];
-
-/** Makes, changes and removes files. */
-const CHANGE: readonly Step[] = [
-  step(abi.FUSE_MKDIR, ROOT, [0o755, 0o22], 'd', NEW_DIRECTORY),
-  ...NAMES.flatMap((name) => [
-    step(abi.FUSE_LOOKUP, NEW_DIRECTORY, [], name),
-    step(abi.FUSE_CREATE, NEW_DIRECTORY, [0o101, 0o100644, 0o22, 0], name, NEW_FILE),
-    step(abi.FUSE_GETXATTR, NEW_FILE, [PAGE, 0], 'security.capability'),
-    ...[PAGE, 1000].map((size) => {
-      const words = [0, 0, 0, 0, size, 0, 0, 0, 0, 0];
-      return step(abi.FUSE_WRITE, NEW_FILE, words, '', NOWHERE, size);
-    }),
-    step(abi.FUSE_GETATTR, NEW_DIRECTORY, GETATTR_IN),
-    step(abi.FUSE_GETATTR, NEW_FILE, GETATTR_IN),
-    step(abi.FUSE_READ, NEW_FILE, READ_IN),
-    step(abi.FUSE_SETATTR, NEW_FILE, SETATTR_IN),
-    step(abi.FUSE_RENAME2, NEW_DIRECTORY, [0, 0, 0, 0], `${name}\0${name}.new`),
-  ]),
-  step(abi.FUSE_READDIRPLUS, NEW_DIRECTORY, READ_IN),
-  ...NAMES.flatMap((name) => [
-    step(abi.FUSE_LOOKUP, NEW_DIRECTORY, [], `${name}.new`, NEW_FILE),
-    step(abi.FUSE_UNLINK, NEW_DIRECTORY, [], `${name}.new`),
-    step(abi.FUSE_GETATTR, NEW_DIRECTORY, GETATTR_IN),
-    step(abi.FUSE_FORGET, NEW_FILE, FORGET_IN),
-  ]),
-  step(abi.FUSE_RMDIR, ROOT, [], 'd'),
-];
-
-const OFFERED: readonly number[] = [
-  abi.FUSE_KERNEL_VERSION,
-  abi.FUSE_KERNEL_MINOR_VERSION,
-  0,
-  0xffffffff,
-  0x3ff,
-];
 
 /** A channel without a kernel: its requests are a script's. */
 class Stage implements Channel {
@@ -213,34 +123,47 @@ class Stage implements Channel {
   }
 }
 
-const SCRIPT: readonly Step[] = [
-  step(abi.FUSE_INIT, ROOT, OFFERED),
-  ...CHANGE,
-  ...Array.from({ length: PASSES }, () => LOOK).flat(),
-];
+/** Of the session's upper, when that is a directory. */
+export type RehearsedUpper = Omit<DirectoryUpperOptions, 'names' | 'workFd' | 'isShared'>;
+
+type Rehearsed = Overlay<MemoryNode> | Overlay<HostNode>;
 
 export class Rehearsal implements Disposable {
   readonly #native: Native;
+  readonly #upper: RehearsedUpper | undefined;
   readonly #folder: number;
   readonly #memory: number;
-  #stage: { channel: Stage; server: Server; overlay: Overlay<MemoryNode> } | undefined;
+  readonly #acts: Act[] = [FIRST, SECOND];
+  #stage: { channel: Stage; server: Server; overlay: Rehearsed } | undefined;
+  /** Filesystems of the act at hand. */
   #begun = 0;
   #isOver = false;
   /** Requests that were refused: none. */
   refused = 0;
 
-  /** Opens a folder by its path, so this must be before anything is mounted. */
-  constructor(native: Native) {
+  /**
+   * Opens a folder by its path, so this must be before anything is mounted.
+   *
+   * @param upper  undefined: in memory.
+   */
+  constructor(native: Native, upper: RehearsedUpper | undefined) {
     this.#native = native;
+    this.#upper = upper;
     this.#folder = native.open(fileURLToPath(SOURCES), O_PATH, 0);
     this.#memory = native.memfd('rehearsal');
   }
 
+  /** Serves what a session may wait for. */
+  prepare(): void {
+    while (this.#acts[0] === FIRST) this.proceed();
+  }
+
   /** Serves a few requests. @returns whether there are more. */
   proceed(): boolean {
-    if (this.#isOver) return false;
+    const [act] = this.#acts;
+    if (this.#isOver || act === undefined) return false;
     if (this.#begun === 0) setBudget(BUDGET_REHEARSING);
-    this.#stage ??= this.#begin();
+    this.#stage ??= this.#begin(act.script);
     const { channel, server, overlay } = this.#stage;
     if (channel.extend(SLICE)) {
       server.run();
@@ -249,7 +172,11 @@ export class Rehearsal implements Disposable {
     overlay.close();
     this.refused += channel.refused;
     this.#stage = undefined;
-    if (this.#begun < FILESYSTEMS) return true;
+    if (this.#begun < act.filesystems) return true;
+    this.#begun = 0;
+    this.#acts.shift();
+    setBudget(BUDGET);
+    if (this.#acts.length > 0) return true;
     this[Symbol.dispose]();
     return false;
   }
@@ -263,13 +190,10 @@ export class Rehearsal implements Disposable {
     this.#native.close(this.#folder);
   }
 
-  #begin(): { channel: Stage; server: Server; overlay: Overlay<MemoryNode> } {
+  #begin(script: readonly Step[]): { channel: Stage; server: Server; overlay: Rehearsed } {
     this.#begun++;
-    const native = this.#native;
-    const options = { links: 'shared', devices: new Map<number, number>() } as const;
-    const lower = new DirectoryLayer(native, native.dup(this.#folder), options);
-    const overlay = new Overlay([lower], new MemoryUpper(native, this.#memory, LIMIT_BYTES));
-    const channel = new Stage(SCRIPT);
+    const overlay = this.#overlay();
+    const channel = new Stage(script);
     const server = new Server({
       channel,
       filesystem: overlay,
@@ -278,6 +202,22 @@ export class Rehearsal implements Disposable {
       onInterval: { requests: 256, look: () => overlay.usage() },
     });
     return { channel, server, overlay };
+  }
+
+  /** With an upper of the session's kind; in memory also where there is nothing that a directory could be on. */
+  #overlay(): Rehearsed {
+    const native = this.#native;
+    const options = { links: 'shared', devices: new Map<number, number>() } as const;
+    const lower = new DirectoryLayer(native, native.dup(this.#folder), options);
+    const tmpfs = this.#upper === undefined ? -1 : native.detachedTmpfs(TMPFS_BYTES);
+    if (this.#upper !== undefined && tmpfs >= 0) {
+      try {
+        return new Overlay([lower], new DirectoryUpper(native, tmpfs, this.#upper));
+      } catch (error) {
+        if (!(error instanceof UpperError)) throw error;
+      }
+    }
+    return new Overlay([lower], new MemoryUpper(native, this.#memory, LIMIT_BYTES));
   }
 }
 

@@ -161,11 +161,14 @@ class Worker {
       snapshots: new Snapshots(addon, data, overlay),
     };
     this.#control = new Control(this.#subject);
-    this.#rehearsal = new Rehearsal(addon);
+    this.#rehearsal = new Rehearsal(addon, data.upper);
   }
 
   start(): void {
-    if (this.#data.rehearses === 'before') while (this.#settle());
+    if (this.#data.rehearses === 'before') {
+      this.#collect ??= collector();
+      this.#rehearsal.prepare();
+    }
     this.#port.on('message', (message: Message) => this.#take(message));
     this.#post({ type: 'ready' });
   }
