@@ -1,4 +1,5 @@
 // /dev/fuse as one JavaScript thread sees it: a request at a time in one memory, its reply in another.
+#include "loans.h"
 #include "native.h"
 #include "pool.h"
 #include "relay.h"
@@ -308,7 +309,7 @@ bool Channel::Arrange(Span<double> triples, uint32_t count) {
 }
 
 // Keeps a reply whose reads would block: the first try has made the kernel begin with them, and a fast disk needs less time
-// than it takes to have another thread wait for it. @returns false when the pool has no room, or no fd is left.
+// than it takes to have another thread wait for it. @returns false when the pool has no room.
 bool Channel::Begin(uint64_t unique, std::vector<Segment>& waiting, size_t length, bool last_waits) {
   std::optional<Pages> buffer;
   if (!closed()) buffer = pool_->TakeBuffer();
@@ -316,17 +317,9 @@ bool Channel::Begin(uint64_t unique, std::vector<Segment>& waiting, size_t lengt
     statistics_->Add(Statistics::kCrowded);
     return false;
   }
+  for (const Segment& segment : waiting) Loans::Lend(segment.fd);
   Job job;
-  for (Segment& segment : waiting) {
-    job.segments.push_back(segment);
-    job.segments.back().fd = fcntl(segment.fd, F_DUPFD_CLOEXEC, 0);
-    if (job.segments.back().fd >= 0) continue;
-    job.segments.pop_back();
-    for (const Segment& copied : job.segments) close(copied.fd);
-    pool_->GiveBack(std::move(*buffer));
-    statistics_->Add(Statistics::kCrowded);
-    return false;
-  }
+  job.segments = std::move(waiting);
   job.request = current_;
   job.request.unique = unique;
   job.length = length;

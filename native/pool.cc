@@ -1,4 +1,5 @@
 #include "pool.h"
+#include "loans.h"
 
 #include <algorithm>
 #include <csignal>
@@ -149,7 +150,7 @@ bool Pool::Reply(Job& job, bool wait) {
     if (outcome == Outcome::kWouldBlock) return false;
     failed = outcome == Outcome::kFailed;
   }
-  for (const Segment& segment : job.segments) close(segment.fd);
+  for (const Segment& segment : job.segments) Loans::Return(segment.fd);
   size_t length = job.length;
   if (job.last_waits) length = job.segments.back().at + job.segments.back().done;
   const OutHeader header{static_cast<uint32_t>(sizeof(OutHeader) + (failed ? 0 : length)),

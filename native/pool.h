@@ -20,7 +20,7 @@ struct Segment {
   size_t done = 0;
 };
 
-// A reply that waits for reads. It owns the fds of its segments once it is queued.
+// A reply that waits for reads. The fds of its segments are lent to it.
 struct Job {
   Pending request;
   Pages data;

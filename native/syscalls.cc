@@ -1,4 +1,5 @@
 // System calls on files that Node lacks, or gives only by path.
+#include "loans.h"
 #include "native.h"
 
 #include <algorithm>
@@ -139,7 +140,7 @@ Napi::Value Open(const Info& info) {
   return Called(info, Retried([&] { return open(path.c_str(), flags, mode); }));
 }
 
-Napi::Value Close(const Info& info) { return Called(info, close(Int(info, 0))); }
+Napi::Value Close(const Info& info) { return Called(info, Loans::Close(Int(info, 0))); }
 
 Napi::Value Dup(const Info& info) { return Called(info, fcntl(Int(info, 0), F_DUPFD_CLOEXEC, 0)); }
 

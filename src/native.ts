@@ -185,6 +185,7 @@ export interface Native {
   openBeneath(dirfd: number, path: ByteString, flags: number, mode: number): number;
   /** open(2) of a path of the host; O_CLOEXEC always. */
   open(path: ByteString, flags: number, mode: number): number;
+  /** What a reply is still read from is closed when it has been. */
   close(fd: number): number;
   dup(fd: number): number;
   /** What `to` was before is closed; it is handed on to programs that are executed. */

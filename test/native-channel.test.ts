@@ -17,6 +17,8 @@ interface Answered {
   counters: number[];
   wakes: number;
   written: string;
+  /** Open in the server. */
+  descriptors: number;
 }
 
 class Mount {
@@ -238,7 +240,8 @@ for (const threads of [0, 1, 4]) {
           { memory: 'middle', offset: 0, length: 6 },
           { path, offset: half, length: half },
         ];
-        return { large: { size: content.length + 11, pieces } };
+        const file = { size: content.length + 11, pieces };
+        return { large: file, brief: file };
       },
       threads,
     );
@@ -251,14 +254,16 @@ for (const threads of [0, 1, 4]) {
         content.subarray(content.length / 2),
       ]),
     );
-    // Evicts the source's pages, then reads from eight places at once.
+    const { descriptors } = await mount.statistics();
+    // Evicts the source's pages, then reads from eight places at once, some of them from what is closed meanwhile.
     const places = Array.from({ length: 8 }, (_, index) => index * 4 * MEBIBYTE);
     const script = `sync -d ../large; dd if=../large iflag=nocache count=0 status=none
-      ${places.map((place) => `cmp -i ${place} -n 4194304 large ../expected & p="$p $!"`).join('\n')}
+      ${places.map((place, index) => `cmp -i ${place} -n 4194304 ${index % 2 === 0 ? 'large' : 'brief'} ../expected & p="$p $!"`).join('\n')}
       for i in $p; do wait $i || exit 1; done`;
     t.deepEqual(await mount.sh(script), { code: 0, output: '' });
     await mount.ask('drain');
-    const { counters } = await mount.statistics();
+    const { counters, descriptors: left } = await mount.statistics();
+    t.is(left, descriptors);
     t.log(`pooled ${counters[STATISTICS.POOLED]}, crowded ${counters[STATISTICS.CROWDED]}`);
     t.is(counters[STATISTICS.REFUSED], 0);
     if (threads === 0) t.is(counters[STATISTICS.POOLED], 0);

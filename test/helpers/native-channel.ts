@@ -2,10 +2,12 @@
  * A minimal file system behind a channel, for test/native-channel.test.ts: run by node in a mount namespace of its own,
  * with an IPC channel to the test. The main thread mounts and passes messages on; a worker answers the kernel.
  *
- * Names: those of `files`, of which `greedy` is always answered whole; `refused` (the reply to its lookup is malformed),
+ * Names: those of `files`, of which `greedy` is always answered whole, and `brief` from descriptors that are closed when the
+ * next request comes; `refused` (the reply to its lookup is malformed),
  * `held` (its lookup is answered twice, after the call `release` only); no others. Reads come unchanged to us (FOPEN_DIRECT_IO).
  */
 import { spawnSync } from 'node:child_process';
+import { readdirSync } from 'node:fs';
 import {
   isMainThread,
   parentPort,
@@ -145,15 +147,23 @@ class Responder {
       const all = file.segments.flat();
       return this.#channel.replySegmentsAndReceive(new Float64Array(all), all.length / 3);
     }
+    const isBrief = this.#names[index] === 'brief';
+    const opened: number[] = [];
     const wanted: number[] = [];
     let at = 0;
     for (const [fd, from, length] of file.segments as [number, number, number][]) {
       const start = Math.max(offset - at, 0);
       const end = Math.min(length, offset + size - at);
-      if (start < end) wanted.push(fd, from + start, end - start);
+      if (start < end) {
+        const own = isBrief && fd >= 0 ? native.dup(fd) : fd;
+        if (own !== fd) opened.push(own);
+        wanted.push(own, from + start, end - start);
+      }
       at += length;
     }
-    return this.#channel.replySegmentsAndReceive(new Float64Array(wanted), wanted.length / 3);
+    const next = this.#channel.replySegmentsAndReceive(new Float64Array(wanted), wanted.length / 3);
+    for (const fd of opened) native.close(fd);
+    return next;
   }
 
   #attr(at: number, nodeid: number): void {
@@ -191,6 +201,7 @@ class Responder {
           counters: Array.from(counters, Number),
           wakes: this.#wakes,
           written: this.#written,
+          descriptors: readdirSync('/proc/self/fd').length,
         };
       }
       case 'release':
