@@ -54,6 +54,10 @@ export const GROUPS: readonly Group[] = [
     ],
     warm: (inputs) => readSmall(inputs, inputs.lower, 1),
     async run({ inputs, place, timed, untimed }) {
+      // What is no longer in memory was there: files have been read before.
+      const { smallDirs, smallFiles } = inputs.scale;
+      const dirs = Math.min(smallDirs, 10);
+      await untimed('small', join(place.root, 'small'), dirs, smallFiles, 1);
       // Names and attributes are known to everybody, and the data to nobody: not even to the image. The lower comes first,
       // for a mount may show its pages.
       const image = inputs.image === undefined ? [] : [inputs.image];

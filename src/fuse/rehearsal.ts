@@ -153,6 +153,10 @@ export class Rehearsal implements Disposable {
     this.#memory = native.memfd('rehearsal');
   }
 
+  get isOver(): boolean {
+    return this.#isOver;
+  }
+
   /** Serves what a session may wait for. */
   prepare(): void {
     while (this.#acts[0] === FIRST) this.proceed();

@@ -94,6 +94,11 @@ export class Server {
     return requests;
   }
 
+  /** Requests served, of all kinds. */
+  get served(): number {
+    return this.#counts.reduce((sum, count) => sum + count, 0);
+  }
+
   /** Requests served that may have changed something; NaN, which equals nothing, while changes are made without any. */
   get mutations(): number {
     const { passthrough } = this.#options;

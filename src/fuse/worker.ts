@@ -3,7 +3,7 @@
  * does nothing but serve it, blocked in the channel between requests. Run by the daemon's main thread as a worker.
  *
  *   main -> worker   WorkerData, { type: 'serve', device }, { id, call, args } and a wake-up
- *   worker -> main   { type: 'ready' }, { type: 'log', message }, { id, result } or { id, error }, { type: 'ended' }
+ *   worker -> main   { type: 'ready' }, { type: 'busy' }, { type: 'log', message }, { id, result } or { id, error }, { type: 'ended' }
  */
 import type { MessagePort } from 'node:worker_threads';
 import { parentPort, receiveMessageOnPort } from 'node:worker_threads';
@@ -135,6 +135,8 @@ class Worker {
   /** With a directory of /proc, opened while there is a path to it. */
   readonly #history: History | undefined;
   readonly #rehearsal: Rehearsal;
+  /** Requests, when it was last seen whether there are any. */
+  #served = 0;
   #isNearlyFull = false;
   /** The most files known since memory was last collected. */
   #peak = 0;
@@ -217,7 +219,7 @@ class Worker {
       log: (message) => this.#log(message),
       history: this.#history,
       onWake: () => this.#drain(),
-      onIdle: () => this.#settle(),
+      onIdle: () => this.#settle(server),
       wake: () => void this.#native.wake(wakeFd),
       onInterval: { requests: LOOK_INTERVAL, look: () => this.#look() },
     });
@@ -275,10 +277,15 @@ class Worker {
     }
   }
 
-  /** What a short command need not wait for. @returns whether there is more to do. */
-  #settle(): boolean {
+  /** What nobody is to wait for, nor to share the processors with. @returns whether there is more to do at once. */
+  #settle(server: Server): boolean {
     this.#collect ??= collector();
-    return this.#data.rehearses !== 'never' && this.#rehearsal.proceed();
+    if (this.#data.rehearses === 'never' || this.#rehearsal.isOver) return false;
+    const before = this.#served;
+    this.#served = server.served;
+    if (this.#served === before) return this.#rehearsal.proceed();
+    this.#post({ type: 'busy' });
+    return false;
   }
 
   /** Between requests, now and then: how full, how much to collect. */

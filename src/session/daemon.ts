@@ -29,8 +29,8 @@ import {
 } from './descriptors.ts';
 import { type Answered, Questions } from './questions.ts';
 
-/** For what is waited for, before a rehearsal takes one processor and the compiler another: a short command is over by then. */
-const REHEARSAL_MS = 300;
+/** So long nothing is to be asked for, before a rehearsal takes one processor and the compiler another. */
+const QUIET_MS = 300;
 
 /** How long a question to the worker may take before its asker is told so. */
 const WORKER_MS = 30_000;
@@ -38,7 +38,7 @@ const WORKER_MS = 30_000;
 const WALK_MS = 600_000;
 
 interface WorkerMessage extends Partial<Answered> {
-  /** `ready`, `mounted`, `ended`, or `log` with `message`; absent in an answer. */
+  /** `ready`, `mounted`, `busy`, `ended`, or `log` with `message`; absent in an answer. */
   type?: string;
   message?: string;
 }
@@ -54,6 +54,7 @@ class Daemon {
   readonly #questions: Questions;
   readonly #warned = new Set<string>();
   readonly #unmounts: { resolve(): void; reject(error: Error): void }[] = [];
+  #quiet: NodeJS.Timeout | undefined;
   #isGuarded = true;
   #isReady = false;
 
@@ -125,6 +126,9 @@ class Daemon {
       case 'mounted':
         this.#keeper.write('mounted\n');
         return;
+      case 'busy':
+        this.#wakeWhenQuiet();
+        return;
       case 'ended':
         this.#exit(0);
         return;
@@ -155,6 +159,15 @@ class Daemon {
     this.#keeper.write('ready\n');
   }
 
+  /** Idle moments begin with a wake-up; whether it is one, the worker sees. */
+  #wakeWhenQuiet(): void {
+    if (this.#quiet !== undefined) return;
+    this.#quiet = setTimeout(() => {
+      this.#quiet = undefined;
+      native.wake(this.#wakeFd);
+    }, QUIET_MS);
+  }
+
   #fromKeeper(line: string): void {
     if (line === 'mounted') {
       // The device was sent before this line, so this does not wait.
@@ -166,8 +179,7 @@ class Daemon {
       native.close(PACKETS);
       // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
       this.#worker.postMessage({ type: 'serve', device: message.fd });
-      // Idle moments begin with a wake-up.
-      setTimeout(() => native.wake(this.#wakeFd), REHEARSAL_MS);
+      this.#wakeWhenQuiet();
     } else if (line === 'mount') {
       // oxlint-disable-next-line unicorn/require-post-message-target-origin -- no window
       this.#worker.postMessage({ type: 'mount' });

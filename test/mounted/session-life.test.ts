@@ -35,6 +35,39 @@ test(
   },
 );
 
+test(
+  'what changes run is compiled when nobody has asked for anything for a while, and not sooner',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const { existsSync, readdirSync, readlinkSync, writeFileSync } = await import('node:fs');
+    const { setTimeout: sleep } = await import('node:timers/promises');
+    delete process.env['OSTREE_TS_COLD'];
+    const tree = tools.plant(`${work}/tree`, { a: 'one' });
+    const session = await library.unlock({ source: [tree] });
+    const fds = `/proc/${(await session.status()).pid}/fd`;
+    // Open until it is over.
+    const isToBeDone = () =>
+      readdirSync(fds).some((fd) => {
+        try {
+          return readlinkSync(`${fds}/${fd}`).includes('memfd:rehearsal');
+        } catch {
+          return false;
+        }
+      });
+    tools.equal(isToBeDone(), true);
+    for (let i = 0; i < 100; i++) {
+      existsSync(`${tree}/absent-${i}`);
+      await sleep(15);
+    }
+    tools.equal(isToBeDone(), true);
+    for (let i = 0; i < 200 && isToBeDone(); i++) await sleep(100);
+    tools.equal(isToBeDone(), false);
+    writeFileSync(`${tree}/a`, 'two');
+    tools.equal((await session.lock()).changes, 1);
+    await tools.nothingIsLeft();
+  },
+);
+
 test('in place, the base comes back as it was', sandboxed, async ({ library, tools, work }) => {
   const { readFileSync, writeFileSync } = await import('node:fs');
   const tree = tools.plant(`${work}/tree`, { a: 'one' });
