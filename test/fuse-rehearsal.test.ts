@@ -1,6 +1,8 @@
 /** What a worker serves to itself before it says ready, and while no request is there. */
 import test from 'ava';
-import { readdirSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { Rehearsal } from '../src/fuse/rehearsal.ts';
 import { native } from '../src/native.ts';
 
@@ -18,6 +20,25 @@ for (const [name, upper] of Object.entries(UPPERS)) {
     t.is(readdirSync('/proc/self/fd').length, before);
   });
 }
+
+test('the directories of a session are not touched', (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'rehearsal-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  for (const name of ['upper', 'work/work']) {
+    mkdirSync(join(folder, name), { recursive: true });
+    writeFileSync(join(folder, name, 'kept'), '');
+  }
+  const [fd, workFd] = ['upper', 'work'].map((name) => native.open(join(folder, name), 0, 0));
+  const names = { upper: 'kept', work: 'kept' };
+  // As a worker is given it.
+  const upper = { isDurable: false, fd, workFd, names };
+  const rehearsal = new Rehearsal(native, upper);
+  rehearsal.prepare();
+  t.is(rehearsal.refused, 0);
+  rehearsal[Symbol.dispose]();
+  for (const name of ['upper', 'work/work']) t.deepEqual(readdirSync(join(folder, name)), ['kept']);
+  for (const each of [fd, workFd]) t.is(native.close(each ?? -1), 0);
+});
 
 test('a rehearsal that ends early leaves nothing open', (t) => {
   for (const upper of Object.values(UPPERS)) {

@@ -123,14 +123,18 @@ class Stage implements Channel {
   }
 }
 
-/** Of the session's upper, when that is a directory. */
-export type RehearsedUpper = Omit<DirectoryUpperOptions, 'names' | 'workFd' | 'isShared'>;
+/** Of the session's upper, when that is a directory: how it is kept. Where it is, nobody here is to know. */
+export type RehearsedUpper = Pick<
+  DirectoryUpperOptions,
+  'isDurable' | 'redirects' | 'metacopy' | 'isUsers'
+>;
 
 type Rehearsed = Overlay<MemoryNode> | Overlay<HostNode>;
 
 export class Rehearsal implements Disposable {
   readonly #native: Native;
-  readonly #upper: RehearsedUpper | undefined;
+  /** `undefined`: in memory. */
+  #upper: RehearsedUpper | undefined;
   readonly #folder: number;
   readonly #memory: number;
   readonly #acts: Act[] = [FIRST, SECOND];
@@ -148,7 +152,10 @@ export class Rehearsal implements Disposable {
    */
   constructor(native: Native, upper: RehearsedUpper | undefined) {
     this.#native = native;
-    this.#upper = upper;
+    if (upper !== undefined) {
+      const { isDurable, redirects = true, metacopy = false, isUsers = false } = upper;
+      this.#upper = { isDurable, redirects, metacopy, isUsers };
+    }
     this.#folder = native.open(fileURLToPath(SOURCES), O_PATH, 0);
     this.#memory = native.memfd('rehearsal');
   }
@@ -218,9 +225,11 @@ export class Rehearsal implements Disposable {
       try {
         return new Overlay([lower], new DirectoryUpper(native, tmpfs, this.#upper));
       } catch (error) {
+        native.close(tmpfs);
         if (!(error instanceof UpperError)) throw error;
       }
     }
+    this.#upper = undefined;
     return new Overlay([lower], new MemoryUpper(native, this.#memory, LIMIT_BYTES));
   }
 }

@@ -108,6 +108,9 @@ const GROWTH_PERCENT = 40;
 /** Threads that wait for slow disks, so that metadata need not. */
 const READERS = 4;
 
+/** A session that is in use each time one looks has long had compiled what it runs. */
+const BUSY_MAX = 100;
+
 /** Requests between two looks at how full the upper is. */
 const LOOK_INTERVAL = 256;
 
@@ -137,6 +140,8 @@ class Worker {
   readonly #rehearsal: Rehearsal;
   /** Requests, when it was last seen whether there are any. */
   #served = 0;
+  /** How often there were some. */
+  #busy = 0;
   #isNearlyFull = false;
   /** The most files known since memory was last collected. */
   #peak = 0;
@@ -284,7 +289,8 @@ class Worker {
     const before = this.#served;
     this.#served = server.served;
     if (this.#served === before) return this.#rehearsal.proceed();
-    this.#post({ type: 'busy' });
+    if (++this.#busy < BUSY_MAX) this.#post({ type: 'busy' });
+    else this.#rehearsal[Symbol.dispose]();
     return false;
   }
 

@@ -47,7 +47,7 @@ export interface Store {
 /**
  * @param storeFd  of the folder; with `workFd`, of the upper itself. Both are closed, or kept in `fds`.
  * @param prefix  of the names of extended attributes.
- * @throws UpperError
+ * @throws UpperError, and nothing is open then but what was given.
  */
 export function openStore(
   native: Native,
@@ -56,22 +56,26 @@ export function openStore(
   prefix: ByteString,
   workFd?: number,
 ): Store {
+  const opened: number[] = [];
   try {
-    return openFolder(native, storeFd, names, prefix, workFd);
+    return openFolder(native, { storeFd, names, prefix, workFd, opened });
   } catch (error) {
+    for (const fd of opened) native.close(fd);
     if (!(error instanceof FsError) || error instanceof UpperError) throw error;
     throw new UpperError(error.code, error.message);
   }
 }
 
-function openFolder(
-  native: Native,
-  storeFd: number,
-  names: StoreNames,
-  prefix: ByteString,
-  workFd: number | undefined,
-): Store {
-  const opened: number[] = workFd === undefined ? [storeFd] : [storeFd, workFd];
+interface Folder {
+  storeFd: number;
+  names: StoreNames;
+  prefix: ByteString;
+  workFd: number | undefined;
+  /** What is opened. */
+  opened: number[];
+}
+
+function openFolder(native: Native, { storeFd, names, prefix, workFd, opened }: Folder): Store {
   const open = (dir: number, name: Name): number => {
     const fd = check(native.openBeneath(dir, name, constants.O_DIRECTORY, 0), name);
     opened.push(fd);
@@ -90,6 +94,7 @@ function openFolder(
   probe(native, inner, prefix);
   const place = workFd === undefined ? names.upper : '.';
   const found = native.openBeneath(storeFd, place, constants.O_DIRECTORY, 0);
+  if (found >= 0) opened.push(found);
   const inspection = new Inspection(native, names.upper, prefix);
   if (found !== -ENOENT) inspection.tree(check(found, names.upper));
   const upper = found >= 0 ? found : enter(storeFd, names.upper + NEW);
@@ -108,7 +113,7 @@ function openFolder(
     };
   }
   store.fds.set(store.root, upper).set(store.work, inner).set(store.links, links);
-  for (const fd of opened) {
+  for (const fd of [storeFd, ...(workFd === undefined ? [] : [workFd]), ...opened]) {
     const isKept = [upper, inner, links].includes(fd) || (fd === storeFd && found < 0);
     if (!isKept) native.close(fd);
   }
