@@ -56,7 +56,7 @@
     {
       'target_name': 'runner',
       'type': 'executable',
-      'sources': ['runner.cc'],
+      'sources': ['runner.cc', 'runner-operations.cc'],
       'cflags_cc': ['-std=c++20', '-O2', '<@(warnings)'],
       # Its libraries may be the session's own.
       'ldflags': ['-static'],

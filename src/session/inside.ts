@@ -4,7 +4,7 @@ import type { IdMaps } from '../layers/ids.ts';
 import { hostPath } from './checks.ts';
 import type { ByteString } from '../native.ts';
 
-/** One operation of the runner: its kind and its words, text or the bytes of a path. See native/runner.cc. */
+/** One operation of the runner: its kind and its words, text or the bytes of a path. See native/runner-operations.cc. */
 export type Operation = (string | Buffer)[];
 
 const DEVICES = ['null', 'zero', 'full', 'random', 'urandom', 'tty'];
