@@ -16,6 +16,8 @@ export interface Bench {
   readonly timed: (row: string, state: State, ...words: Words) => Promise<void>;
   /** The same, counted nowhere. */
   readonly untimed: (...words: Words) => Promise<void>;
+  /** Nobody asks for anything for a moment, as between two commands that are typed. */
+  readonly rest: () => Promise<void>;
 }
 
 export interface Row {

@@ -18,6 +18,8 @@ export interface Scale {
   bigBytes: number;
   randomReads: number;
   newFiles: number;
+  /** How long a mount is left alone before work that does not begin with it. */
+  restMs: number;
   writeBytes: number;
   programs: number;
   /** Of one command, in each round. */
@@ -39,6 +41,7 @@ export const FULL: Scale = {
   bigBytes: 2 ** 30,
   randomReads: 20_000,
   newFiles: 5_000,
+  restMs: 1_000,
   writeBytes: 256 * 2 ** 20,
   programs: 200,
   commands: 5,
@@ -55,6 +58,7 @@ export const QUICK: Scale = {
   bigBytes: 2 ** 28,
   randomReads: 10_000,
   newFiles: 2_000,
+  restMs: 0,
   writeBytes: 64 * 2 ** 20,
   programs: 100,
   packageFiles: 500,
@@ -72,6 +76,7 @@ export const TINY: Scale = {
   bigBytes: 2 ** 22,
   randomReads: 100,
   newFiles: 50,
+  restMs: 0,
   writeBytes: 2 ** 20,
   programs: 3,
   commands: 1,

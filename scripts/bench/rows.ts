@@ -190,9 +190,10 @@ export const GROUPS: readonly Group[] = [
       row('clone', 'git clone of 20,000 files', { '-': 1.5 }),
     ],
     warm: ({ lower }) => ['run', '-', lower, 'tar', 'cf', '-', 'repo', 'small.tar', 'small.deb'],
-    async run({ inputs, place, timed, untimed }) {
+    async run({ inputs, place, rest, timed, untimed }) {
       const folder = place.scratch();
       const { smallDirs, smallFiles } = inputs.scale;
+      await rest();
       await timed('untar', '-', 'run', '-', folder, 'tar', 'xf', join(place.root, 'small.tar'));
       await untimed('small', join(folder, 'small'), smallDirs, smallFiles, 1);
       const admin = join(folder, 'admin');
@@ -215,10 +216,11 @@ export const GROUPS: readonly Group[] = [
       row('npm-ci', 'npm ci of 80 packages from a warm cache, with the start of npm', { '-': 1.5 }),
     ],
     warm: ({ lower }) => ['run', '-', lower, 'tar', 'cf', '-', 'npm'],
-    async run({ inputs, place, timed, untimed }) {
+    async run({ inputs, place, rest, timed, untimed }) {
       const folder = place.scratch();
       const shown = join(place.root, 'npm');
       await untimed('run', '-', shown, 'cp', 'package.json', 'package-lock.json', folder);
+      await rest();
       // What npm writes into its cache stays in this mount; how long it took, it prints.
       const options = ['--ignore-scripts', '--no-audit', '--no-fund'];
       const install = ['npm', 'ci', ...options, ...npmOptions(join(shown, 'cache'))].join(' ');

@@ -1,5 +1,5 @@
 /** Runs groups of rows over all peers, in rounds A B A B, and collects what it took. */
-import { setImmediate } from 'node:timers/promises';
+import { setImmediate, setTimeout } from 'node:timers/promises';
 import type { Inputs } from './inputs.ts';
 import { type Peer, type Place, withPlace } from './peers.ts';
 import { CannotDo, interruption, run, WORK_ENV } from './process.ts';
@@ -168,6 +168,7 @@ export class Runner {
       untimed: async (...words) => {
         await work(words);
       },
+      rest: () => setTimeout(inputs.scale.restMs),
     };
     await group.run(bench);
     return visit;
