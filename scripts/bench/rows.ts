@@ -158,7 +158,8 @@ export const GROUPS: readonly Group[] = [
     name: 'seqwrite',
     needs: [],
     rows: [row('seqwrite', 'write a new file of 256 MiB', { '-': 1.5 })],
-    async run({ inputs, place, timed, untimed }) {
+    async run({ inputs, place, rest, timed, untimed }) {
+      await rest();
       // What is written, and what is kept of it.
       await untimed('ready', 2 * AROUND * inputs.scale.writeBytes);
       const file = join(place.scratch(), 'file');
@@ -235,7 +236,8 @@ export const GROUPS: readonly Group[] = [
     needs: ['big'],
     rows: [row('one-byte', 'change one byte of a 1 GiB file of the lower', { '-': 0.001 })],
     changesLower: true,
-    async run({ inputs, place, timed, untimed }) {
+    async run({ inputs, place, rest, timed, untimed }) {
+      await rest();
       // A copy of the file, for who makes one.
       await untimed('ready', AROUND * inputs.scale.bigBytes);
       const before = await place.held?.();
