@@ -16,7 +16,10 @@ export interface Bench {
   readonly timed: (row: string, state: State, ...words: Words) => Promise<void>;
   /** The same, counted nowhere. */
   readonly untimed: (...words: Words) => Promise<void>;
-  /** Nobody asks for anything for a moment, as between two commands that are typed. */
+  /**
+   * Nobody asks a session of ours for anything for a moment, as between two commands that are typed: it compiles what it runs
+   * then. The others do nothing at rest.
+   */
   readonly rest: () => Promise<void>;
 }
 

@@ -236,8 +236,7 @@ export const GROUPS: readonly Group[] = [
     needs: ['big'],
     rows: [row('one-byte', 'change one byte of a 1 GiB file of the lower', { '-': 0.001 })],
     changesLower: true,
-    async run({ inputs, place, rest, timed, untimed }) {
-      await rest();
+    async run({ inputs, place, timed, untimed }) {
       // A copy of the file, for who makes one.
       await untimed('ready', AROUND * inputs.scale.bigBytes);
       const before = await place.held?.();

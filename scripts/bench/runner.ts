@@ -121,7 +121,7 @@ export class Runner {
         const words = group.warm?.(inputs).map(String);
         if (words !== undefined) await run(work, words, { env: WORK_ENV });
         const visit = await withPlace(peer, lower, this.#plan.tmpfs, (place) =>
-          this.#visit(group, place),
+          this.#visit(group, peer, place),
         );
         this.#compare(group, peer.name, visit.seen);
         for (const sample of visit.samples) {
@@ -146,7 +146,7 @@ export class Runner {
     });
   }
 
-  async #visit(group: Group, place: Place): Promise<Visit> {
+  async #visit(group: Group, peer: Peer, place: Place): Promise<Visit> {
     const { inputs } = this.#plan;
     const visit: Visit = { samples: [], seen: [] };
     const work = async (words: Words): Promise<number> => {
@@ -168,7 +168,7 @@ export class Runner {
       untimed: async (...words) => {
         await work(words);
       },
-      rest: () => setTimeout(inputs.scale.restMs),
+      rest: () => setTimeout(this.#plan.modes.includes(peer) ? inputs.scale.restMs : 0),
     };
     await group.run(bench);
     return visit;
