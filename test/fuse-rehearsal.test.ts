@@ -1,9 +1,10 @@
 /** What a worker serves to itself before it says ready, and while no request is there. */
 import test from 'ava';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Rehearsal } from '../src/fuse/rehearsal.ts';
+import { DirectoryUpper } from '../src/layers/overlayfs-dir.ts';
 import { native } from '../src/native.ts';
 
 const UPPERS = { memory: undefined, tmpfs: { isDurable: false }, disk: { isDurable: true } };
@@ -39,6 +40,20 @@ test('the directories of a session are not touched', (t) => {
   for (const name of ['upper', 'work/work']) t.deepEqual(readdirSync(join(folder, name)), ['kept']);
   for (const each of [fd, workFd]) t.is(native.close(each ?? -1), 0);
 });
+
+// Without it, what stands for a session's directory would be memory, and no test above would tell.
+if (process.getuid?.() === 0) {
+  test('an upper fits into a tmpfs that is mounted nowhere', (t) => {
+    const before = readFileSync('/proc/self/mountinfo', 'utf8');
+    const fd = native.detachedTmpfs(2 ** 20);
+    t.true(fd >= 0, `errno ${-fd}`);
+    t.notThrows(() => new DirectoryUpper(native, native.dup(fd), { isDurable: false }));
+    const listing = native.listDirectory(fd);
+    t.true(typeof listing !== 'number' && listing.names.includes('work'));
+    t.is(readFileSync('/proc/self/mountinfo', 'utf8'), before);
+    t.is(native.close(fd), 0);
+  });
+}
 
 test('a rehearsal that ends early leaves nothing open', (t) => {
   for (const upper of Object.values(UPPERS)) {

@@ -18,7 +18,7 @@ export interface Scale {
   bigBytes: number;
   randomReads: number;
   newFiles: number;
-  /** How long a mount is left alone before work that does not begin with it. */
+  /** How long a session of ours is left alone before work that does not begin with it. */
   restMs: number;
   writeBytes: number;
   programs: number;

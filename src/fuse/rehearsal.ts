@@ -24,7 +24,7 @@ interface Act {
 
 /** What a session may wait for: compiling changes as well would cost its start more than it brings. */
 const FIRST: Act = { filesystems: 3, script: LOOKED_AT };
-/** What is made, changed and removed by who unpacks something: half as long as without, in the daemon. */
+/** What is made, changed and removed by who unpacks something; nobody waits for it. */
 const SECOND: Act = { filesystems: 4, script: CHANGED };
 /** How much a function may run before V8 looks at it again: in a rehearsal, and what V8 itself takes. */
 const BUDGET_REHEARSING = 2_000;
