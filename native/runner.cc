@@ -27,6 +27,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -61,10 +62,18 @@ constexpr int kPassed[] = {SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, S
 // The first process leads a process group of its own.
 bool own_group = false;
 
-// A process that ends with its parent, and whose parent is still there.
+// Killed when its parent ends; which may have happened before this could be asked for.
 void EndWith(pid_t parent) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) _exit(kFailed);
+}
+
+// The same for a parent outside of the process namespace, which has no number there; `pidfd` is readable when it has ended.
+void EndWithOutsider(int pidfd) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  pollfd ended{pidfd, POLLIN, 0};
+  if (poll(&ended, 1, 0) != 0) _exit(kFailed);
+  close(pidfd);
 }
 
 void Unblock() {
@@ -207,14 +216,15 @@ int main(int count, char** arguments) {
   if (strcmp(arguments[2], "users") == 0) Enter(keeper, "user", CLONE_NEWUSER);
   Enter(keeper, "mnt", CLONE_NEWNS);
   EndWith(atoi(arguments[1]));
-  if (unshare(CLONE_NEWPID) < 0) Fail("make a process namespace");
+  const int self = static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0));
+  if (self < 0 || unshare(CLONE_NEWPID) < 0) Fail("make a process namespace");
   const pid_t first = fork();
   if (first < 0) Fail("fork");
   if (first == 0) {
-    // Its parent is outside of the namespace: no number says which it is.
-    EndWith(0);
+    EndWithOutsider(self);
     First(command, heeded, has_terminal);
   }
+  close(self);
   const int status = Watch(first, heeded, false);
   // Of a job in the background, somebody else has the terminal now.
   const pid_t foreground = tcgetpgrp(0);

@@ -13,13 +13,40 @@ test('killed at any moment, nothing is left', sandboxed, async ({ tools, work })
     if (tools.sessionProcesses().length > 0) begun++;
     child.kill('SIGKILL');
     await tools.exitCode(child);
-    await tools.until(() => tools.sessionProcesses().length === 0, 5000);
-    tools.equal(tools.sessionProcesses().join(), '', `after ${ms} ms`);
-    tools.equal(tools.processesOf('sleep 1234').join(), '', `after ${ms} ms`);
+    // The command's own process is killed by the kernel, when the first of its namespace is.
+    const left = () => [...tools.sessionProcesses(), ...tools.processesOf('sleep 1234')];
+    await tools.until(() => left().length === 0, 5000);
+    tools.equal(left().join(), '', `after ${ms} ms`);
     tools.equal(tools.mountpoints().join(), '', `after ${ms} ms`);
   }
   tools.equal(begun > 5, true, `${begun}`);
 });
+
+test(
+  'a runner killed before its child has asked to end with it',
+  sandboxed,
+  async ({ tools, work }) => {
+    const { spawn } = await import('node:child_process');
+    const runner = '/run/package/native/build/Release/runner';
+    // Half a second goes by before either of the two asks for that.
+    const strace = `strace -f -qq -o ${work}/trace -e trace=prctl -e inject=prctl:delay_enter=500000`;
+    const child = spawn('sh', ['-c', `exec ${strace} ${runner} $$ mounts`], {
+      stdio: ['ignore', 'ignore', 'ignore', 'ignore', 'pipe'],
+    });
+    const [, , , , words] = child.stdio;
+    (words as import('node:net').Socket).end([process.pid, '--', 'sleep', '1234', ''].join('\0'));
+    // The tracer is told of in words of its own.
+    const runners = () => tools.processesOf(`${runner} `).filter((pid) => pid !== child.pid);
+    await tools.until(() => runners().length === 2, 10_000);
+    tools.equal(runners().length, 2);
+    process.kill(Math.min(...runners()), 'SIGKILL');
+    // The tracer ends when the last of what it traces does.
+    await Promise.race([tools.exitCode(child), tools.sleep(5000)]);
+    const left = [...runners(), ...tools.processesOf('sleep 1234')];
+    child.kill('SIGKILL');
+    tools.equal(left.join(), '');
+  },
+);
 
 test('refused, nothing is left when it has said so', sandboxed, async ({ tools, work }) => {
   const tree = tools.plant(`${work}/tree`, { a: 'one' });
