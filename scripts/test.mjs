@@ -32,9 +32,19 @@ const LONG_ONLY = SCALE < 2 ? ['import-system'] : [];
 /** What is run on each other upper as well, of the suites that ask for a session by `mounted`; the contract's do so themselves. */
 const UPPERS = { tmpfs: ['random', 'requests'], disk: ['random', 'requests'] };
 /** The others that do. */
-const ON_MOUNTED = ['commit', 'diff', 'export', 'history', 'limits', 'programs', 'undo'];
+const ON_MOUNTED = [
+  'commit',
+  'diff',
+  'export',
+  'history',
+  'large',
+  'costs',
+  'no-space',
+  'programs',
+  'undo',
+];
 /** These measure, or count what the kernel asks for while nobody drops its caches: they run alone, after all. */
-const ALONE = ['requests', 'endurance', 'limits'];
+const ALONE = ['requests', 'endurance', 'costs'];
 /** These take longest, and so begin first; others need the Debian tree that commit-debian makes. */
 const LONG = [
   'commit-debian',

@@ -52,16 +52,19 @@ export const FULL: Scale = {
 
 export const QUICK: Scale = {
   ...FULL,
-  treeWidth: 14,
-  smallDirs: 40,
+  treeWidth: 6,
+  smallDirs: 15,
   flatFolders: 2,
-  bigBytes: 2 ** 28,
-  randomReads: 10_000,
-  newFiles: 2_000,
+  flatFiles: 5_000,
+  bigBytes: 2 ** 26,
+  randomReads: 5_000,
+  newFiles: 1_000,
   restMs: 0,
-  writeBytes: 64 * 2 ** 20,
-  programs: 100,
-  packageFiles: 500,
+  writeBytes: 2 ** 25,
+  programs: 50,
+  commands: 3,
+  packageFiles: 100,
+  units: 3,
   commitShare: 0.1,
 };
 

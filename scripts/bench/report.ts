@@ -26,7 +26,7 @@ export function table(
   for (const { group, peer, reason } of results.failures) {
     lines.push(`${peer} could not do ${group}: ${reason}`);
   }
-  if (results.isCut) lines.push('time ran out: some rows have fewer rounds, or none');
+  if (results.isCut) lines.push('time ran out: some rows have fewer rounds');
   return lines.join('\n');
 }
 
