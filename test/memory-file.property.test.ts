@@ -7,7 +7,7 @@ import { FsError } from '../src/errors.ts';
 import { DirectoryLayer } from '../src/layers/directory.ts';
 import { Attr, S_IFREG, Segments } from '../src/layers/layer.ts';
 import { MemoryUpper } from '../src/layers/memory.ts';
-import type { MemoryNode } from '../src/layers/memory.ts';
+import type { MemoryNode } from '../src/layers/memory-node.ts';
 import { native } from '../src/native.ts';
 
 const SPAN = 40_000;

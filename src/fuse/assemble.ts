@@ -5,7 +5,7 @@ import { DirectoryLayer, type DirectoryNode } from '../layers/directory.ts';
 import { LateStores } from '../layers/late-stores.ts';
 import type { LowerLayer } from '../layers/layer.ts';
 import { MemoryUpper } from '../layers/memory.ts';
-import type { MemoryNode } from '../layers/memory.ts';
+import type { MemoryNode } from '../layers/memory-node.ts';
 import { OpenFiles, openLimits } from '../layers/open-files.ts';
 import { DirectoryUpper } from '../layers/overlayfs-dir.ts';
 import type { HostNode } from '../layers/overlayfs-node.ts';

@@ -6,7 +6,8 @@
  */
 import { fileURLToPath } from 'node:url';
 import { DirectoryLayer } from '../layers/directory.ts';
-import { type MemoryNode, MemoryUpper } from '../layers/memory.ts';
+import { MemoryUpper } from '../layers/memory.ts';
+import type { MemoryNode } from '../layers/memory-node.ts';
 import { DirectoryUpper, type DirectoryUpperOptions } from '../layers/overlayfs-dir.ts';
 import type { HostNode } from '../layers/overlayfs-node.ts';
 import { UpperError } from '../errors.ts';

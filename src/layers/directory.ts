@@ -9,6 +9,7 @@ import { check, FsError } from '../errors.ts';
 import { STAT, STAT_FIELDS } from '../native.ts';
 import type { ByteString, Native } from '../native.ts';
 import { PackedEntries } from './entries.ts';
+import { fillAttr } from './host-attr.ts';
 import { idOnHost, type IdMaps } from './ids.ts';
 import { DEVICES_MAX, hashName, inoOf } from './inode-numbers.ts';
 import { Attr, S_IFMT, S_IFREG } from './layer.ts';
@@ -298,27 +299,12 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
     parent: DirectoryNode | undefined,
     name: Name,
   ): void {
-    const mode = stat[at + STAT.MODE] ?? 0;
-    attr.mode = mode;
-    attr.uid = stat[at + STAT.UID] ?? 0;
-    attr.gid = stat[at + STAT.GID] ?? 0;
+    fillAttr(attr, stat, at);
     if (this.#ids !== undefined) {
       attr.uid = idOnHost(this.#ids.uids, attr.uid);
       attr.gid = idOnHost(this.#ids.gids, attr.gid);
     }
-    attr.rdevMajor = stat[at + STAT.RDEV_MAJOR] ?? 0;
-    attr.rdevMinor = stat[at + STAT.RDEV_MINOR] ?? 0;
-    attr.size = stat[at + STAT.SIZE] ?? 0;
-    attr.blocks = stat[at + STAT.BLOCKS] ?? 0;
-    attr.atimeSec = stat[at + STAT.ATIME_SEC] ?? 0;
-    attr.atimeNsec = stat[at + STAT.ATIME_NSEC] ?? 0;
-    attr.mtimeSec = stat[at + STAT.MTIME_SEC] ?? 0;
-    attr.mtimeNsec = stat[at + STAT.MTIME_NSEC] ?? 0;
-    attr.ctimeSec = stat[at + STAT.CTIME_SEC] ?? 0;
-    attr.ctimeNsec = stat[at + STAT.CTIME_NSEC] ?? 0;
-    attr.btimeSec = stat[at + STAT.BTIME_SEC] ?? 0;
-    attr.btimeNsec = stat[at + STAT.BTIME_NSEC] ?? 0;
-    if (this.#separate && (mode & S_IFMT) === S_IFREG && parent !== undefined) {
+    if (this.#separate && (attr.mode & S_IFMT) === S_IFREG && parent !== undefined) {
       attr.nlink = 1;
       attr.ino = this.#hash(parent, name);
     } else {

@@ -9,7 +9,8 @@ import type { Native } from '../native.ts';
 import { Arena, BLOCK_BYTES } from './arena.ts';
 import { ABSENT, BlockMap, HOLE } from './block-map.ts';
 import type { LateStores } from './late-stores.ts';
-import { Segments } from './layer.ts';
+import type { Segments } from './layer.ts';
+import { fetchOrigin, readOrigin, seekOrigin } from './memory-origin.ts';
 import type { LowerRef } from './upper.ts';
 
 const SEEK_DATA = 3;
@@ -18,7 +19,6 @@ const SEEK_DATA = 3;
 const scratch: Uint8Array = new Uint8Array(BLOCK_BYTES);
 const other: Uint8Array = new Uint8Array(BLOCK_BYTES);
 const zeros: Uint8Array = new Uint8Array(BLOCK_BYTES);
-const segments: Segments = new Segments();
 
 export class FileContents {
   readonly #native: Native;
@@ -95,7 +95,7 @@ export class FileContents {
       if (block === ABSENT) {
         const present = this.#map.nextPresent(index + 1, Math.ceil(end / BLOCK_BYTES));
         const stop = Math.min(end, present * BLOCK_BYTES);
-        this.#readOrigin(at, stop - at, into);
+        readOrigin(this.#origin, this.#originEnd, at, stop - at, into);
         at = stop;
         continue;
       }
@@ -199,7 +199,7 @@ export class FileContents {
       let stop = (index + 1) * BLOCK_BYTES;
       if (block === ABSENT) {
         stop = Math.min(size, this.#map.nextPresent(index + 1, blocks) * BLOCK_BYTES);
-        const found = this.#seekOrigin(at, stop, whence);
+        const found = seekOrigin(this.#origin, this.#originEnd, at, stop, whence);
         if (found < stop) return found;
       } else if (block > 0 === (whence === SEEK_DATA)) return at;
       at = stop;
@@ -344,41 +344,7 @@ export class FileContents {
 
   /** Puts the origin's bytes of a block, up to `end`, into `scratch`. */
   #fetchOrigin(index: number, end: number = this.#originEnd): void {
-    segments.clear();
-    this.#readOrigin(index * BLOCK_BYTES, BLOCK_BYTES, segments, end);
-    scratch.fill(0);
-    let filled = 0;
-    for (let i = 0; i < segments.count; i++) {
-      const fd = segments.values[3 * i] ?? -1;
-      const offset = segments.values[3 * i + 1] ?? 0;
-      const length = segments.values[3 * i + 2] ?? 0;
-      if (fd >= 0) {
-        check(this.#native.pread(fd, scratch.subarray(filled, filled + length), offset));
-      }
-      filled += length;
-    }
-  }
-
-  #readOrigin(offset: number, length: number, into: Segments, end: number = this.#originEnd): void {
-    const visible = Math.max(0, Math.min(length, end - offset));
-    if (visible > 0) this.#origin?.layer.read(this.#origin.node, offset, visible, into);
-    into.add(-1, 0, length - visible);
-  }
-
-  /** The first data or hole of the origin in [at, stop); `stop` when there is none. */
-  #seekOrigin(at: number, stop: number, whence: number): number {
-    const end = Math.min(stop, this.#originEnd);
-    if (at >= end || this.#origin === undefined) return whence === SEEK_DATA ? stop : at;
-    let found: number;
-    try {
-      found = this.#origin.layer.seek(this.#origin.node, at, whence);
-    } catch (error) {
-      if (!(error instanceof FsError) || error.code !== 'ENXIO') throw error;
-      found = stop;
-    }
-    if (found < end) return found;
-    // Beyond what the origin shows there are only zeros.
-    return whence === SEEK_DATA ? stop : end;
+    fetchOrigin(this.#native, this.#origin, end, index * BLOCK_BYTES, scratch);
   }
 
   #storeNew(start: number, count: number, data: Uint8Array, from: number): void {

@@ -13,6 +13,7 @@ import type { LateStores } from './late-stores.ts';
 import { S_IFDIR, S_IFLNK, S_IFMT } from './layer.ts';
 import type { Attr, Name, Segments } from './layer.ts';
 import { FileContents } from './memory-file.ts';
+import { MemoryNode } from './memory-node.ts';
 import { Names } from './names.ts';
 import type { Frozen, LowerRef, UpperEntry, UpperLayer, UpperSpace, UpperUsage } from './upper.ts';
 
@@ -25,37 +26,6 @@ const COPY_BYTES: number = 256 * 1024;
 
 /** Numbers of new files begin here: above every lower's. */
 const FIRST_INO: number = 2 ** 52;
-
-const NO_ORIGIN: readonly LowerRef[] = [];
-
-export class MemoryNode {
-  ino = 0;
-  mode = 0;
-  nlink = 0;
-  uid = 0;
-  gid = 0;
-  rdevMajor = 0;
-  rdevMinor = 0;
-  size = 0;
-  atimeSec = 0;
-  atimeNsec = 0;
-  mtimeSec = 0;
-  mtimeNsec = 0;
-  ctimeSec = 0;
-  ctimeNsec = 0;
-  btimeSec = 0;
-  btimeNsec = 0;
-  origin: readonly LowerRef[] = NO_ORIGIN;
-  /** What the origin occupies, in 512-byte units. */
-  originBlocks = 0;
-  target: Name | undefined = undefined;
-  directory: Names<MemoryNode> | undefined = undefined;
-  contents: FileContents | undefined = undefined;
-  /** `undefined` while they are still the origin's. */
-  xattrs: Map<ByteString, Uint8Array> | undefined = undefined;
-  /** Bytes charged for the extended attributes. */
-  xattrBytes = 0;
-}
 
 export class MemoryUpper implements UpperLayer<MemoryNode> {
   readonly hasDeviceWhiteouts: boolean = false;
@@ -72,8 +42,10 @@ export class MemoryUpper implements UpperLayer<MemoryNode> {
   readonly #copied: { bytes: number } = { bytes: 0 };
   readonly #now: Float64Array = new Float64Array(2);
 
-  /** @param arenaFd  an empty memfd that nobody else uses. */
-  /** @param late  takes what can be stored when the request at hand has been answered. */
+  /**
+   * @param arenaFd  an empty memfd that nobody else uses.
+   * @param late  takes what can be stored when the request at hand has been answered.
+   */
   constructor(native: Native, arenaFd: number, limitBytes: number, late?: LateStores) {
     this.#native = native;
     this.#late = late;
@@ -221,36 +193,11 @@ export class MemoryUpper implements UpperLayer<MemoryNode> {
   }
 
   attr(node: MemoryNode, attr: Attr): void {
-    attr.ino = node.ino;
-    attr.mode = node.mode;
-    attr.nlink = node.nlink;
-    attr.uid = node.uid;
-    attr.gid = node.gid;
-    attr.rdevMajor = node.rdevMajor;
-    attr.rdevMinor = node.rdevMinor;
-    attr.size = node.directory === undefined ? node.size : 4096;
-    if (node.directory !== undefined) attr.blocks = 8;
-    else attr.blocks = node.contents?.blocks(node.size, node.originBlocks) ?? node.originBlocks;
-    attr.atimeSec = node.atimeSec;
-    attr.atimeNsec = node.atimeNsec;
-    attr.mtimeSec = node.mtimeSec;
-    attr.mtimeNsec = node.mtimeNsec;
-    attr.ctimeSec = node.ctimeSec;
-    attr.ctimeNsec = node.ctimeNsec;
-    attr.btimeSec = node.btimeSec;
-    attr.btimeNsec = node.btimeNsec;
+    node.fill(attr);
   }
 
   setAttr(node: MemoryNode, attr: Attr): void {
-    node.mode = attr.mode;
-    node.uid = attr.uid;
-    node.gid = attr.gid;
-    node.atimeSec = attr.atimeSec;
-    node.atimeNsec = attr.atimeNsec;
-    node.mtimeSec = attr.mtimeSec;
-    node.mtimeNsec = attr.mtimeNsec;
-    node.ctimeSec = attr.ctimeSec;
-    node.ctimeNsec = attr.ctimeNsec;
+    node.take(attr);
   }
 
   nlink(node: MemoryNode): number {

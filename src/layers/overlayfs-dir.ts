@@ -7,12 +7,13 @@
 import { check, FsError, UpperError } from '../errors.ts';
 import type { ByteString, Native } from '../native.ts';
 import { segmentsDiffer } from './bytes.ts';
-import { Attr, S_IFLNK, S_IFREG } from './layer.ts';
+import { Attr, S_IFREG } from './layer.ts';
 import type { Name, Segments } from './layer.ts';
 import { Names } from './names.ts';
+import { Attributes } from './overlayfs-attributes.ts';
 import { Contents } from './overlayfs-contents.ts';
 import { realise } from './overlayfs-copyup.ts';
-import { fillAttr, Host } from './overlayfs-host.ts';
+import { Host } from './overlayfs-host.ts';
 import { Links } from './overlayfs-links.ts';
 import { Marks } from './overlayfs-marks.ts';
 import { HostNode } from './overlayfs-node.ts';
@@ -54,6 +55,7 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
   readonly #rootFd: number;
   readonly #links: Links;
   readonly #isDurable: boolean;
+  readonly #attributes: Attributes;
   readonly #contents: Contents;
   readonly #metacopy: boolean;
   readonly #references: readonly Name[];
@@ -63,7 +65,6 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
   /** Copies of files of the lowers with several names, by number, as they were at the start. */
   #linked: (readonly [number, HostNode])[] = [];
   readonly #attr: Attr = new Attr();
-  readonly #now: Float64Array = new Float64Array(2);
   readonly #statfs: Float64Array = new Float64Array(9);
 
   /**
@@ -88,6 +89,7 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
     this.#tree = new HostTree(this.#host, this.#marks, this.#root);
     this.#publisher = new Publisher(this.#host, this.#marks, this.#tree, store.work);
     this.#links = new Links(this.#host, this.#marks, this.#tree, store.links, store.root);
+    this.#attributes = new Attributes(this.#host, this.#tree);
     this.#contents = new Contents(this.#host, this.#marks, this.#tree, options);
   }
 
@@ -224,63 +226,13 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
   }
 
   attr(node: HostNode, attr: Attr): void {
-    if (node.planned === undefined) fillAttr(attr, this.#host.stat(node), 0);
-    else Object.assign(attr, node.planned);
-    if (node.untouched !== undefined) this.#noticeWrites(node, attr);
-    if (node.ctime !== undefined) [attr.ctimeSec, attr.ctimeNsec] = node.ctime;
-    attr.ino = node.ino;
-    attr.nlink = this.#tree.nlink(node);
-  }
-
-  /** @param attr  the host's. */
-  #noticeWrites(node: HostNode, attr: Attr): void {
-    const { ctimeSec, ctimeNsec, mtimeSec, mtimeNsec } = attr;
-    const times = [ctimeSec, ctimeNsec, mtimeSec, mtimeNsec];
-    if (node.untouched?.every((time, i) => time === times[i]) === true) return;
-    node.untouched = undefined;
-    node.ctime = undefined;
+    this.#attributes.get(node, attr);
   }
 
   setAttr(node: HostNode, attr: Attr): void {
     // What still has a name in the lowers must not be forgotten.
     if (node.nlink > 0) this.#realise(node);
-    if (node.planned !== undefined) {
-      node.plan(attr);
-      return;
-    }
-    node.ctime = undefined;
-    const before = new Attr();
-    fillAttr(before, this.#host.stat(node), 0);
-    try {
-      this.#apply(node, before, attr);
-    } catch (error) {
-      // Some of it may be done.
-      try {
-        const now = new Attr();
-        fillAttr(now, this.#host.stat(node), 0);
-        this.#apply(node, now, before);
-      } catch {
-        // What refuses to be changed refuses to be changed back.
-      }
-      throw error;
-    }
-  }
-
-  #apply(node: HostNode, before: Attr, attr: Attr): void {
-    const native = this.#native;
-    const fd = this.#host.at(node);
-    const isGiven = before.uid !== attr.uid || before.gid !== attr.gid;
-    if (isGiven) check(native.fchownat(fd, node.name, attr.uid, attr.gid));
-    const isTimed =
-      before.atimeSec !== attr.atimeSec ||
-      before.atimeNsec !== attr.atimeNsec ||
-      before.mtimeSec !== attr.mtimeSec ||
-      before.mtimeNsec !== attr.mtimeNsec;
-    // chown(2) clears setuid and setgid by its own rules; and a change to what was there is one, for ctime.
-    if (node.type !== S_IFLNK && (isGiven || !isTimed || before.mode !== attr.mode)) {
-      check(native.fchmodat(fd, node.name, attr.mode & 0o7777));
-    }
-    if (isTimed) this.#host.times(node, attr);
+    this.#attributes.set(node, attr);
   }
 
   nlink(node: HostNode): number {
@@ -293,19 +245,11 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
   }
 
   modified(node: HostNode): void {
-    this.touched(node);
-    if (node.planned === undefined) return;
-    node.planned.mtimeSec = node.planned.ctimeSec;
-    node.planned.mtimeNsec = node.planned.ctimeNsec;
+    this.#attributes.modified(node);
   }
 
-  /** The host has seen to it, unless the node is none of its own. */
   touched(node: HostNode): void {
-    node.ctime = undefined;
-    if (node.planned === undefined) return;
-    this.now(this.#now);
-    node.planned.ctimeSec = this.#now[0] ?? 0;
-    node.planned.ctimeNsec = this.#now[1] ?? 0;
+    this.#attributes.touched(node);
   }
 
   readlink(node: HostNode): Name {

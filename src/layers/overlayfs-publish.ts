@@ -4,10 +4,11 @@
  */
 import { FsError } from '../errors.ts';
 import { STAT } from '../native.ts';
+import { fillAttr } from './host-attr.ts';
 import { Attr } from './layer.ts';
 import type { Name } from './layer.ts';
 import { Names } from './names.ts';
-import { fillAttr, RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT } from './overlayfs-host.ts';
+import { RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT } from './overlayfs-host.ts';
 import type { Host } from './overlayfs-host.ts';
 import type { Marks } from './overlayfs-marks.ts';
 import { HostNode } from './overlayfs-node.ts';

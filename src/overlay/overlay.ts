@@ -1,34 +1,22 @@
 /**
  * The filesystem: POSIX over stacked layers, one method an operation.
  *
- * What a name means and how a file gets into the upper is `tree.ts`, what a directory shows `listing.ts`, renaming
- * `rename.ts`, extended attributes `xattr.ts`, ACLs `acl.ts`, new files `creation.ts`, attributes `attributes.ts`.
+ * What a name means and how a file gets into the upper is `tree.ts`, what a directory shows `listing.ts`, names made and
+ * removed `naming.ts`, renaming `rename.ts`, new files `creation.ts`, their bytes `data.ts`, attributes `attributes.ts`,
+ * extended attributes `xattr.ts`, ACLs `acl.ts`.
  */
 import { FsError } from '../errors.ts';
-import {
-  Attr,
-  S_IFBLK,
-  S_IFCHR,
-  S_IFDIR,
-  S_IFLNK,
-  S_IFMT,
-  S_IFREG,
-  Segments,
-} from '../layers/layer.ts';
-import type { LowerLayer, Name } from '../layers/layer.ts';
+import { Attr, S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../layers/layer.ts';
+import type { LowerLayer, Name, Segments } from '../layers/layer.ts';
 import type { UpperLayer, UpperSpace } from '../layers/upper.ts';
 import { changeAttributes, markModified } from './attributes.ts';
 import { type Backed, TreeBacking } from './backing.ts';
 import { changes, countChanges } from './changes.ts';
 import type { ByFinder, Change, ChangeCount, ChangeOptions } from './change.ts';
 import { Comparison } from './comparison.ts';
-import { checkFree, createNode } from './creation.ts';
-import {
-  FALLOC_FL_KEEP_SIZE,
-  FALLOC_FL_PUNCH_HOLE,
-  FALLOC_FL_ZERO_RANGE,
-  ROOT_INO,
-} from './filesystem.ts';
+import { createNode } from './creation.ts';
+import * as data from './data.ts';
+import { ROOT_INO } from './filesystem.ts';
 import type {
   Caller,
   Entry,
@@ -40,6 +28,7 @@ import type {
 } from './filesystem.ts';
 import type { Inode } from './inode.ts';
 import { Listing } from './listing.ts';
+import { link, make, remove } from './naming.ts';
 import { rename } from './rename.ts';
 import { Snapshot } from './snapshot.ts';
 import { Tree } from './tree.ts';
@@ -68,7 +57,6 @@ export class Overlay<Node extends object = object> implements Filesystem {
   readonly #listing: Listing<Node>;
   readonly #lowers: readonly LowerLayer<object>[];
   readonly #attr: Attr = new Attr();
-  readonly #segments: Segments = new Segments();
   readonly #space: UpperSpace = {
     blockBytes: 0,
     blocks: 0,
@@ -188,7 +176,7 @@ export class Overlay<Node extends object = object> implements Filesystem {
     const dir = this.#tree.directory(parent);
     const inode = this.#existing(dir, name);
     if (inode.type === S_IFDIR) throw new FsError('EISDIR');
-    this.#remove(dir, name, inode);
+    remove(this.#tree, dir, name, inode);
   }
 
   rmdir(parent: number, name: Name): void {
@@ -196,7 +184,7 @@ export class Overlay<Node extends object = object> implements Filesystem {
     const inode = this.#existing(dir, name);
     if (inode.type !== S_IFDIR) throw new FsError('ENOTDIR');
     if (!this.#listing.isEmpty(inode)) throw new FsError('ENOTEMPTY');
-    this.#remove(dir, name, inode);
+    remove(this.#tree, dir, name, inode);
   }
 
   rename(
@@ -219,75 +207,36 @@ export class Overlay<Node extends object = object> implements Filesystem {
     const inode = this.#tree.inode(ino);
     const dir = this.#liveDirectory(newParent);
     if (inode.type === S_IFDIR) throw new FsError('EPERM');
-    const covers = checkFree(this.#tree, dir, newName);
-    const dirNode = this.#tree.copyUp(dir);
-    const node = this.#tree.copyUp(inode);
-    const { upper } = this.#tree;
-    this.#tree.relink(node, upper.nlink(node) + 1, dirNode, newName, () =>
-      upper.put(dirNode, newName, node, covers, false),
-    );
-    this.#tree.touchDirectory(dirNode, 0);
-    const isPlaced = inode.parent !== undefined || this.#tree.table.isRetired(inode);
-    if (!isPlaced) this.#tree.table.place(inode, dir, newName);
+    link(this.#tree, inode, dir, newName);
     this.#hand(inode, entry);
   }
 
   read(ino: number, offset: number, length: number, into: Segments): void {
-    const inode = this.#file(ino);
-    const source = this.#tree.table.source(inode);
-    if (inode.upper !== undefined && source === undefined) {
-      this.#tree.upper.read(inode.upper, offset, length, into);
-      return;
-    }
-    const ref = source ?? inode.lowers[0];
-    if (ref === undefined) throw new FsError('ESTALE');
-    // A lower file ends where it ends: the kernel knows its size.
-    ref.layer.read(ref.node, offset, length, into);
+    data.read(this.#tree, data.regularFile(this.#tree, ino), offset, length, into);
   }
 
   write(
     ino: number,
     offset: number,
-    data: Uint8Array,
+    bytes: Uint8Array,
     start: number,
     length: number,
     clearPrivileges: boolean,
     caller: Caller,
   ): void {
-    const inode = this.#file(ino);
+    const inode = data.regularFile(this.#tree, ino);
     const node = this.#tree.copyUp(inode);
-    this.#tree.upper.write(node, offset, data, start, length);
+    this.#tree.upper.write(node, offset, bytes, start, length);
     markModified(this.#tree, inode, node, clearPrivileges, caller);
   }
 
   fallocate(ino: number, mode: number, offset: number, length: number, caller: Caller): void {
-    const keepsSize = (mode & FALLOC_FL_KEEP_SIZE) !== 0;
-    const action = mode & ~FALLOC_FL_KEEP_SIZE;
-    const inode = this.#file(ino);
-    const { upper } = this.#tree;
-    if (action !== 0 && action !== FALLOC_FL_PUNCH_HOLE && action !== FALLOC_FL_ZERO_RANGE) {
-      throw new FsError('EOPNOTSUPP');
-    }
-    if (action === FALLOC_FL_PUNCH_HOLE && !keepsSize) throw new FsError('EOPNOTSUPP');
-    const node = this.#tree.copyUp(inode);
-    upper.attr(node, this.#attr);
-    const { size } = this.#attr;
-    const end = offset + length;
-    if (action === 0) upper.allocate(node, offset, length);
-    else upper.punch(node, offset, Math.max(0, Math.min(end, size) - offset));
-    if (!keepsSize && end > size) upper.truncate(node, end);
-    markModified(this.#tree, inode, node, !mayKeepPrivileges(caller), caller);
+    const inode = data.regularFile(this.#tree, ino);
+    data.allocate(this.#tree, inode, mode, offset, length, caller);
   }
 
   lseek(ino: number, offset: number, whence: number): number {
-    const inode = this.#file(ino);
-    const source = this.#tree.table.source(inode);
-    if (inode.upper !== undefined && source === undefined) {
-      return this.#tree.upper.seek(inode.upper, offset, whence);
-    }
-    const ref = source ?? inode.lowers[0];
-    if (ref === undefined) throw new FsError('ESTALE');
-    return ref.layer.seek(ref.node, offset, whence);
+    return data.seek(this.#tree, data.regularFile(this.#tree, ino), offset, whence);
   }
 
   copyFileRange(
@@ -298,17 +247,9 @@ export class Overlay<Node extends object = object> implements Filesystem {
     length: number,
     caller: Caller,
   ): number {
-    const source = this.#file(inoIn);
-    const inode = this.#file(inoOut);
-    this.#sizeOf(source, this.#attr);
-    const count = Math.min(length, this.#attr.size - offsetIn);
-    if (count <= 0) return 0;
-    const node = this.#tree.copyUp(inode);
-    this.#segments.clear();
-    this.read(inoIn, offsetIn, count, this.#segments);
-    this.#tree.upper.copy(node, offsetOut, this.#segments);
-    markModified(this.#tree, inode, node, !mayKeepPrivileges(caller), caller);
-    return count;
+    const from = data.regularFile(this.#tree, inoIn);
+    const to = data.regularFile(this.#tree, inoOut);
+    return data.copyRange(this.#tree, from, offsetIn, to, offsetOut, length, caller);
   }
 
   fsync(ino: number, dataOnly: boolean): void {
@@ -409,37 +350,12 @@ export class Overlay<Node extends object = object> implements Filesystem {
   ): void {
     checkName(name);
     const dir = this.#liveDirectory(parent);
-    const covers = checkFree(this.#tree, dir, name);
-    const { upper } = this.#tree;
-    const dirNode = this.#tree.copyUp(dir);
-    upper.require(upper.nameBytes(name));
-    const node = createNode(this.#tree, dir, mode, umask, caller, target, device);
-    try {
-      upper.put(dirNode, name, node, covers, true);
-    } catch (error) {
-      upper.free(node);
-      throw error;
-    }
-    this.#tree.touchDirectory(dirNode, (mode & S_IFMT) === S_IFDIR ? 1 : 0);
-    this.#hand(this.#tree.table.add(mode & S_IFMT, [], node, dir, name, 0), entry);
+    this.#hand(make(this.#tree, dir, name, mode, umask, caller, target, device), entry);
   }
 
   /** @throws FsError EPERM where a 0:0 device would be taken for a whiteout. */
   #checkWhiteout(): void {
     if (this.#tree.upper.hasDeviceWhiteouts) throw new FsError('EPERM');
-  }
-
-  /** Takes a name out of a directory, with one link of what it named. */
-  #remove(dir: Inode<Node>, name: Name, inode: Inode<Node>): void {
-    const { upper } = this.#tree;
-    const isDirectory = inode.type === S_IFDIR;
-    const covers = this.#tree.covers(dir, name, true);
-    const dirNode = this.#tree.copyUp(dir, true);
-    const node = this.#tree.raise(inode, true);
-    this.#tree.unlink(node, isDirectory, dirNode, name, () => upper.remove(dirNode, name, covers));
-    this.#tree.touchDirectory(dirNode, isDirectory ? -1 : 0);
-    if (inode.parent === dir && inode.name === name) this.#tree.table.displace(inode);
-    this.#tree.table.settle(inode);
   }
 
   #existing(dir: Inode<Node>, name: Name): Inode<Node> {
@@ -456,34 +372,12 @@ export class Overlay<Node extends object = object> implements Filesystem {
     return dir;
   }
 
-  #file(ino: number): Inode<Node> {
-    const inode = this.#tree.inode(ino);
-    if (inode.type === S_IFDIR) throw new FsError('EISDIR');
-    if (inode.type !== S_IFREG) throw new FsError('EINVAL');
-    return inode;
-  }
-
-  /** The size of what `read` reads, among other attributes. */
-  #sizeOf(inode: Inode<Node>, attr: Attr): void {
-    const source = this.#tree.table.source(inode);
-    if (source === undefined) this.#tree.attr(inode, attr);
-    else source.layer.attr(source.node, attr);
-  }
-
   /** Hands an inode to the kernel, with a reference. */
   #hand(inode: Inode<Node>, entry: Entry): void {
     inode.refs++;
     entry.ino = inode.ino;
     this.#tree.attr(inode, entry.attr);
   }
-}
-
-/**
- * Whether a writer may keep setuid and setgid (CAP_FSETID), where the kernel does not say so itself: HANDLE_KILLPRIV_V2
- * has a flag for write, open and setattr, but none for fallocate and copy_file_range.
- */
-function mayKeepPrivileges(caller: Caller): boolean {
-  return caller.uid === 0;
 }
 
 function checkName(name: Name): void {
