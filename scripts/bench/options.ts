@@ -12,7 +12,8 @@ export const USAGE: string = `npm run bench -- [options]
   --modes=a,b    these of ours: ${MODES.map(({ name }) => name).join(' ')}
                  (${USUAL.join(' ')})
   --rounds=N     at most so many rounds (5; 3 with --quick, 1 with --tiny)
-  --quick        smaller inputs and one mode, two minutes rather than fifteen
+  --quick        smaller inputs and one mode, two minutes rather than fifteen; one round is always
+                 done to its end
   --tiny         hardly any inputs and one mode: whether all work is done, not how fast
   --growth       instead of rows, the same work at sizes far apart: does cost grow as work grows?
                  (more than an hour; with --quick nothing above 100,000 files and 1 GiB); its rows are
