@@ -6,14 +6,12 @@ import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import {
   appendFileSync,
   chmodSync,
-  chownSync,
   existsSync,
   linkSync,
   mkdirSync,
   readFileSync,
   renameSync,
   rmSync,
-  symlinkSync,
   truncateSync,
   utimesSync,
   writeFileSync,
@@ -21,43 +19,15 @@ import {
 import { join } from 'node:path';
 import test from 'ava';
 import type { Change, ChangeOptions, PatchOptions, Session } from '../../src/index.ts';
+import { BASE, change, CHANGES, RENAMED } from '../helpers/edits.ts';
+import { described, gitDiff, partsOf } from '../helpers/git-diff.ts';
 import { Hand } from '../helpers/hand.ts';
 import { type Mounted, mounted, residentBytes } from '../helpers/mounted.ts';
 import { commitTree, ostree, remove, scratch } from '../helpers/repositories.ts';
-import { file, plant, symlink, type Tree } from '../helpers/trees.ts';
+import { file, plant } from '../helpers/trees.ts';
 import { PROGRAM } from '../helpers/program.ts';
 
 const UPPERS = ['memory', 'tmpfs', 'disk'];
-
-const lines = (from: number, to: number, prefix = 'line') =>
-  Array.from({ length: to - from + 1 }, (_, i) => `${prefix} ${from + i}\n`).join('');
-
-const BASE: Tree = {
-  'etc/app.conf': lines(1, 40, 'setting'),
-  'etc/same': 'same\n',
-  'etc/mode': '#!/bin/sh\n',
-  'etc/owner': 'owner\n',
-  'etc/attr': file('attr\n', { xattrs: { 'user.note': 'before', 'user.gone': 'x' } }),
-  'etc/times': 'times\n',
-  'etc/over-a': 'a\n',
-  'etc/over-b': 'b\n',
-  'etc/was-file': 'file\n',
-  'etc/was-dir/inside/deep': 'deep\n',
-  'etc/was-link': symlink('same'),
-  'etc/link': symlink('same'),
-  'etc/deleted': 'gone\n',
-  'etc/no newline': 'last line has none',
-  'usr/bin/tool': file('#!/bin/sh\nexit 0\n', { mode: 0o755 }),
-  'usr/lib/edited': lines(1, 60),
-  'usr/lib/binary': 'ELF\0one',
-  'usr/share/doc/a': lines(1, 30, 'a'),
-  'usr/share/doc/b': 'b\n',
-  'usr/share/doc/c': 'c\n',
-  'usr/share/doc/sub/d': 'd\n',
-  'usr/share/gone/deep/x': lines(1, 5, 'x'),
-  'usr/share/gone/y': 'y\n',
-  'usr/share/old/\xc3\xa4 "quoted"': 'odd\n',
-};
 
 const folder = scratch();
 test.after.always(() => remove(folder));
@@ -82,93 +52,6 @@ async function overCommit(mode: 'bare' | 'archive'): Promise<Parameters<typeof m
   return { lower: 'main', unchecked: true, options: { repo } };
 }
 
-/** Changes of every kind. */
-function change(root: string): void {
-  const at = (path: string) => join(root, path);
-  writeFileSync(at('etc/app.conf'), lines(1, 19, 'setting') + 'new\n' + lines(21, 40, 'setting'));
-  writeFileSync(at('etc/same'), 'same\n');
-  chmodSync(at('etc/mode'), 0o755);
-  chownSync(at('etc/owner'), 7, 8);
-  execFileSync('setfattr', ['-n', 'user.note', '-v', 'after', at('etc/attr')]);
-  execFileSync('setfattr', ['-x', 'user.gone', at('etc/attr')]);
-  utimesSync(at('etc/times'), 5, 5);
-  renameSync(at('etc/over-a'), at('etc/over-b'));
-  rmSync(at('etc/was-file'));
-  mkdirSync(at('etc/was-file'));
-  writeFileSync(at('etc/was-file/inside'), 'new\n');
-  rmSync(at('etc/was-dir'), { recursive: true });
-  writeFileSync(at('etc/was-dir'), 'a file\n');
-  rmSync(at('etc/was-link'));
-  writeFileSync(at('etc/was-link'), 'a file\n');
-  rmSync(at('etc/link'));
-  symlinkSync('elsewhere', at('etc/link'));
-  rmSync(at('etc/deleted'));
-  appendFileSync(at('etc/no newline'), '\nand one more');
-  writeFileSync(at('etc/empty'), '');
-  renameSync(at('usr/bin/tool'), at('usr/bin/tool-2'));
-  mkdirSync(at('usr/lib64'));
-  renameSync(at('usr/lib/edited'), at('usr/lib64/edited'));
-  appendFileSync(at('usr/lib64/edited'), 'appended\n');
-  renameSync(at('usr/share/doc'), at('usr/share/docs'));
-  appendFileSync(at('usr/share/docs/a'), 'more\n');
-  rmSync(at('usr/share/docs/b'));
-  writeFileSync(at('usr/share/docs/new'), 'new\n');
-  renameSync(at('usr/share/docs/c'), at('usr/c-moved'));
-  renameSync(at('usr/share/gone/deep/x'), at('usr/share/saved'));
-  rmSync(at('usr/share/gone'), { recursive: true });
-  renameSync(at('usr/share/old'), at('usr/share/newer'));
-}
-
-/** As `ostree diff` has it. */
-const CHANGES = [
-  'M /etc/app.conf',
-  'M /etc/attr',
-  'D /etc/deleted',
-  'A /etc/empty',
-  'M /etc/link',
-  'M /etc/mode',
-  'M /etc/no newline',
-  'D /etc/over-a',
-  'M /etc/over-b',
-  'M /etc/owner',
-  'M /etc/was-dir',
-  'M /etc/was-file',
-  'A /etc/was-file/inside',
-  'M /etc/was-link',
-  'D /usr/bin/tool',
-  'A /usr/bin/tool-2',
-  'A /usr/c-moved',
-  'D /usr/lib/edited',
-  'A /usr/lib64',
-  'A /usr/lib64/edited',
-  'D /usr/share/doc',
-  'A /usr/share/docs',
-  'A /usr/share/docs/a',
-  'A /usr/share/docs/new',
-  'A /usr/share/docs/sub',
-  'A /usr/share/docs/sub/d',
-  'D /usr/share/gone',
-  'A /usr/share/newer',
-  'A /usr/share/newer/\xc3\xa4 "quoted"',
-  'D /usr/share/old',
-  'A /usr/share/saved',
-];
-
-const RENAMED = [
-  ...CHANGES.slice(0, 14),
-  'R /usr/bin/tool -> /usr/bin/tool-2',
-  'R /usr/share/doc/c -> /usr/c-moved',
-  'A /usr/lib64',
-  'R /usr/lib/edited -> /usr/lib64/edited',
-  'D /usr/share/doc/b',
-  'R /usr/share/doc -> /usr/share/docs',
-  'M /usr/share/docs/a',
-  'A /usr/share/docs/new',
-  'D /usr/share/gone',
-  'R /usr/share/old -> /usr/share/newer',
-  'R /usr/share/gone/deep/x -> /usr/share/saved',
-];
-
 async function listed(session: Session, options?: ChangeOptions): Promise<Change[]> {
   const found: Change[] = [];
   for await (const each of session.diff(options)) found.push(each);
@@ -187,61 +70,9 @@ async function patched(session: Session, options?: PatchOptions): Promise<Buffer
   return Buffer.concat(parts);
 }
 
-/** What git says of two directories, file by file, as if it had been called in each. */
-function gitDiff(before: string, after: string, ...options: string[]): string[] {
-  const { stdout, stderr } = spawnSync(
-    'git',
-    ['diff', '--no-index', ...options, 'before', 'after'],
-    {
-      // The mount is bound to a place of its own, since a link would be compared as a link.
-      cwd: beside(before, after),
-      encoding: 'latin1',
-      env: { ...process.env, GIT_CONFIG_GLOBAL: '/dev/null', GIT_CONFIG_SYSTEM: '/dev/null' },
-      maxBuffer: 1 << 28,
-    },
-  );
-  if (stderr !== '') throw new Error(stderr);
-  return partsOf(
-    stdout.replaceAll(/^(?:diff --git|--- |\+\+\+ |rename |Binary files ).*$/gm, (line) =>
-      line.replaceAll(/(?<=[ "]|[ab]\/)(?:before|after)\//g, ''),
-    ),
-  );
-}
-
-/** A folder with copies of both. */
-function beside(before: string, after: string): string {
-  const place = join(folder, `git-${++copies}`);
-  mkdirSync(place);
-  execFileSync('cp', ['-a', before, join(place, 'before')]);
-  execFileSync('cp', ['-a', after, join(place, 'after')]);
-  return place;
-}
-let copies = 0;
-
-function partsOf(patch: string): string[] {
-  return patch
-    .split(/^(?=diff --git )/m)
-    .filter((part) => part !== '')
-    .sort();
-}
-
 /** What a session is over, as a directory. */
 function baseOf(m: Mounted): string {
   return m.lower === 'main' ? join(folder, 'tree') : m.lower;
-}
-
-/** Names, types, contents and whether files can be executed, as far as git knows of them. */
-function described(root: string): string {
-  const found = execFileSync('find', [root, '!', '-type', 'd', '-printf', '%P %y %l %m\n'], {
-    encoding: 'latin1',
-  });
-  const sums = execFileSync('sh', ['-c', 'cd "$0" && find . -type f -exec sha256sum {} +', root], {
-    encoding: 'latin1',
-  });
-  const modes = found.replaceAll(/ ([0-7]+)$/gm, (_, mode: string) =>
-    (Number.parseInt(mode, 8) & 0o100) === 0 ? '' : ' x',
-  );
-  return [...modes.split('\n').sort(), ...sums.split('\n').sort()].join('\n');
 }
 
 /** Each upper and each lower; every one with every other from OSTREE_TS_TEST_SCALE=2 on. */
@@ -290,10 +121,13 @@ for (const upper of UPPERS) {
       writeFileSync(join(m.mountpoint, 'usr/lib/binary'), 'ELF\0two');
       const base = baseOf(m);
       const plain = await patched(m.session, { renames: false });
-      t.deepEqual(partsOf(plain.toString('latin1')), gitDiff(base, m.mountpoint, '--no-renames'));
+      t.deepEqual(
+        partsOf(plain.toString('latin1')),
+        gitDiff(folder, base, m.mountpoint, '--no-renames'),
+      );
       // Git finds renames by contents, so it takes some for others; these it cannot mistake.
       const usr = await patched(m.session, { paths: ['/usr'] });
-      const theirs = gitDiff(join(base, 'usr'), join(m.mountpoint, 'usr'), '-M');
+      const theirs = gitDiff(folder, join(base, 'usr'), join(m.mountpoint, 'usr'), '-M');
       t.deepEqual(
         partsOf(usr.toString('latin1').replaceAll(/(?<=[ "]|[ab]\/)usr\//g, '')).filter(
           (part) => !/doc\/sub|doc\/c/.test(part),
