@@ -77,7 +77,8 @@ export async function reserve(
 ): Promise<{ name: string; folder: string }> {
   const registry = registryFolder();
   const patience = Date.now() + ENDING_MS;
-  for (let number = 1; ; number++) {
+  let number = 1;
+  for (let vanished = 0; ;) {
     const name = wanted ?? (number === 1 ? chosen : `${chosen}-${number}`);
     const folder = join(registry, name);
     try {
@@ -87,24 +88,25 @@ export async function reserve(
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       // The last session of all took the registry with it just now.
-      if (code === 'ENOENT' && number < 1000) continue;
+      if (code === 'ENOENT' && vanished++ < 1000) continue;
       if (code !== 'EEXIST') {
         throw new SessionError(`cannot make ${folder}: ${code}`, undefined, { cause: error });
       }
-      if (wanted !== undefined) {
-        // Ended a moment ago by a command that ran from its tree: it goes when that command has gone. While a folder is
-        // being removed, its state may be the first thing to go.
-        const phase = readState(folder)?.phase;
-        if ((phase === undefined || phase === 'detached') && Date.now() < patience) {
-          await sleep(POLL_MS);
-          continue;
-        }
-        throw new SessionError(
-          `there is already a session named ${name}`,
-          `choose another name, or end it with: ostree-ts lock ${name}`,
-        );
-      }
     }
+    if (wanted === undefined) {
+      number++;
+      continue;
+    }
+    // Ended a moment ago by a command that ran from its tree: it goes when that command has gone. While a folder is
+    // being removed, its state may be the first thing to go.
+    const phase = readState(folder)?.phase;
+    if ((phase !== undefined && phase !== 'detached') || Date.now() >= patience) {
+      throw new SessionError(
+        `there is already a session named ${name}`,
+        `choose another name, or end it with: ostree-ts lock ${name}`,
+      );
+    }
+    await sleep(POLL_MS);
   }
 }
 

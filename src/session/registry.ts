@@ -1,5 +1,5 @@
 /** Which sessions exist. */
-import { readdirSync } from 'node:fs';
+import { readdirSync, rmdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { SessionError } from '../errors.ts';
 import { NAME, registryFolder } from './folders.ts';
@@ -15,10 +15,20 @@ export async function listSessions(): Promise<Session[]> {
   } catch {
     return [];
   }
+  if (names.length === 0) leave(registry);
   return names
     .filter((name) => NAME.test(name))
     .sort()
     .map((name) => open(join(registry, name), name));
+}
+
+/** Who makes a session, and is killed before it has a name, leaves the registry empty. */
+function leave(registry: string): void {
+  try {
+    rmdirSync(registry);
+  } catch {
+    // Somebody has begun one, or it is a mountpoint.
+  }
 }
 
 function open(folder: string, name: string): Session {

@@ -239,6 +239,34 @@ test(
 );
 
 test(
+  'what a launcher leaves that was killed before it took a name goes when sessions are listed',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const { mkdirSync } = await import('node:fs');
+    mkdirSync('/run/ostree-ts');
+    tools.equal((await library.listSessions()).length, 0);
+    await tools.nothingIsLeft();
+    const tree = tools.plant(`${work}/tree`, { a: 'base' });
+    // Somebody looks all the time while sessions begin and end: each gets the name that is free.
+    let isDone = false;
+    const looking = (async () => {
+      while (!isDone) {
+        await library.listSessions();
+        await tools.sleep(0);
+      }
+    })();
+    for (let time = 0; time < 5; time++) {
+      const session = await library.unlock({ source: [tree] });
+      tools.equal(session.name, 'tree');
+      await session.lock();
+    }
+    isDone = true;
+    await looking;
+    await tools.nothingIsLeft();
+  },
+);
+
+test(
   'a session that is nearly full says so in its log and its status',
   sandboxed,
   async ({ library, tools, work }) => {
