@@ -18,7 +18,7 @@ import {
 import type { Caller, SetAttr } from './filesystem.ts';
 import type { Inode } from './inode.ts';
 import type { Tree } from './tree.ts';
-import { CAPABILITY } from './xattr.ts';
+import { dropCapability } from './xattr.ts';
 
 const S_IXGRP = 0o010;
 
@@ -101,16 +101,4 @@ function clearPrivileges(attr: Attr, caller: Caller): void {
   attr.mode &= ~S_ISUID;
   const isMember = caller.uid === 0 || caller.gid === attr.gid;
   if ((attr.mode & S_IXGRP) !== 0 || !isMember) attr.mode &= ~S_ISGID;
-}
-
-function dropCapability<Node extends object>(
-  tree: Tree<Node>,
-  inode: Inode<Node>,
-  node: Node,
-): void {
-  if (inode.hasNoCapability) return;
-  if (tree.upper.getxattr(node, CAPABILITY) !== undefined) {
-    tree.upper.removexattr(node, CAPABILITY);
-  }
-  inode.hasNoCapability = true;
 }

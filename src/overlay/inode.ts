@@ -40,7 +40,7 @@ export class Inode<Node extends object> {
   name: Name;
   /** References that the kernel holds. */
   refs = 0;
-  /** It is known to have no security.capability, so a write need not look for it. */
+  /** It is known to have no security.capability, so nobody need look for it. */
   hasNoCapability = false;
   /** The lower file's number, when it has several links and is found by it. */
   linkIno: number | undefined = undefined;

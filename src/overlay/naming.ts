@@ -37,7 +37,9 @@ export function make<Node extends object>(
   }
   const type = mode & S_IFMT;
   tree.touchDirectory(dirNode, type === S_IFDIR ? 1 : 0);
-  return tree.table.add(type, [], node, dir, name, 0);
+  const inode = tree.table.add(type, [], node, dir, name, 0);
+  inode.hasNoCapability = true;
+  return inode;
 }
 
 /** Gives what is no directory one more name. @throws FsError */

@@ -34,7 +34,7 @@ import { Snapshot } from './snapshot.ts';
 import { Tree } from './tree.ts';
 import { undo } from './undo.ts';
 import type { Undone } from './undo.ts';
-import { checkXattrName, removeXattr, setXattr } from './xattr.ts';
+import { checkXattrName, getXattr, removeXattr, setXattr } from './xattr.ts';
 
 const NAME_MAX = 255;
 
@@ -278,10 +278,7 @@ export class Overlay<Node extends object = object> implements Filesystem {
 
   getxattr(ino: number, name: Name): Uint8Array | undefined {
     checkXattrName(name);
-    const inode = this.#tree.inode(ino);
-    if (inode.upper !== undefined) return this.#tree.upper.getxattr(inode.upper, name);
-    const [ref] = inode.lowers;
-    return ref?.layer.getxattr(ref.node, name);
+    return getXattr(this.#tree, this.#tree.inode(ino), name);
   }
 
   listxattr(ino: number, caller: Caller): Name[] {

@@ -6,7 +6,7 @@ import { ACL_ACCESS, ACL_DEFAULT, modeOfAcl, parseAcl } from './acl.ts';
 import type { Inode } from './inode.ts';
 import type { Tree } from './tree.ts';
 
-export const CAPABILITY = 'security.capability';
+const CAPABILITY = 'security.capability';
 
 const XATTR_CREATE = 1;
 const XATTR_REPLACE = 2;
@@ -19,6 +19,37 @@ export function checkXattrName(name: Name): void {
   const prefix = NAMESPACES.find((candidate) => name.startsWith(candidate));
   if (prefix === undefined) throw new FsError('EOPNOTSUPP');
   if (name.length === prefix.length) throw new FsError('EINVAL');
+}
+
+/** As `Filesystem.getxattr`, on an inode. The kernel asks for the capability before the first write to each file. */
+export function getXattr<Node extends object>(
+  tree: Tree<Node>,
+  inode: Inode<Node>,
+  name: Name,
+): Uint8Array | undefined {
+  if (name !== CAPABILITY) return currentXattr(tree, inode, name);
+  if (lacksCapability(tree, inode)) return undefined;
+  const value = currentXattr(tree, inode, name);
+  inode.hasNoCapability = value === undefined;
+  return value;
+}
+
+/** Takes away the capability, which no file keeps that is written to. */
+export function dropCapability<Node extends object>(
+  tree: Tree<Node>,
+  inode: Inode<Node>,
+  node: Node,
+): void {
+  if (lacksCapability(tree, inode)) return;
+  if (tree.upper.getxattr(node, CAPABILITY) !== undefined) {
+    tree.upper.removexattr(node, CAPABILITY);
+  }
+  inode.hasNoCapability = true;
+}
+
+/** Whether nobody need look for it. What a retired inode and another have in common, only one of them is told of. */
+function lacksCapability<Node extends object>(tree: Tree<Node>, inode: Inode<Node>): boolean {
+  return inode.hasNoCapability && !tree.table.hasRetired;
 }
 
 /** As `Filesystem.setxattr`, on an inode. */

@@ -248,9 +248,9 @@ test(
     await tools.nothingIsLeft();
     const tree = tools.plant(`${work}/tree`, { a: 'base' });
     // Somebody looks all the time while sessions begin and end: each gets the name that is free.
-    let isDone = false;
+    const done = new AbortController();
     const looking = (async () => {
-      while (!isDone) {
+      while (!done.signal.aborted) {
         await library.listSessions();
         await tools.sleep(0);
       }
@@ -260,7 +260,7 @@ test(
       tools.equal(session.name, 'tree');
       await session.lock();
     }
-    isDone = true;
+    done.abort();
     await looking;
     await tools.nothingIsLeft();
   },
