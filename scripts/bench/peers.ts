@@ -1,7 +1,7 @@
 /** Those we are compared with: each shows a lower, writable, with an upper that is memory. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CannotDo, NO_USAGE, run, type Usage, usageOf } from './process.ts';
 
@@ -57,8 +57,12 @@ export const overlayfs: Peer = {
   },
   async open(lower, folder) {
     const { mountpoint, upper, work } = folders(folder);
-    const options = `lowerdir=${lower},upperdir=${upper},workdir=${work}`;
-    await run('mount', ['-t', 'overlay', 'overlay', '-o', options, mountpoint]);
+    const paths = lower.split(':');
+    // Relative: all paths together must fit into a page.
+    const cwd = dirname(paths[0] ?? '/');
+    const lowers = paths.map((path) => relative(cwd, path)).join(':');
+    const options = `lowerdir=${lowers},upperdir=${upper},workdir=${work}`;
+    await run('mount', ['-t', 'overlay', 'overlay', '-o', options, mountpoint], { cwd });
     return {
       root: mountpoint,
       scratch: () => newFolder(mountpoint),
