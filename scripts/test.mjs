@@ -11,7 +11,7 @@
  * OSTREE_TS_TEST_SCALE multiplies the number of random operations, cycles and repetitions (`npm run test:long`).
  */
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, rmdirSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -187,15 +187,19 @@ async function runMounted(env) {
   };
   const alone = all.filter(({ suite }) => ALONE.includes(suite));
   const beside = all.filter(({ suite }) => !ALONE.includes(suite)).values();
-  // A mountpoint for the sessions of each: a folder that is there anyway, or goes again.
+  // A mountpoint for the sessions of each: a folder that is there anyway, or goes again. Sessions of others take it with
+  // them when it is empty.
   const isNew = mkdirSync(SESSIONS, { recursive: true, mode: 0o700 }) !== undefined;
+  writeFileSync(IN_USE, '');
   await Promise.all(Array.from({ length: AT_ONCE }, () => apart(beside, COLD)));
   await apart(alone, {});
-  // Not there: a session that ended meanwhile was the last.
-  if (isNew && existsSync(SESSIONS)) rmdirSync(SESSIONS);
+  rmSync(IN_USE);
+  if (isNew && readdirSync(SESSIONS).length === 0) rmdirSync(SESSIONS);
 }
 
 const SESSIONS = '/run/ostree-ts';
+/** No session is called so. */
+const IN_USE = join(SESSIONS, '.tests');
 
 /** @param {string} suite @returns the place in LONG, or behind all of it. */
 function rank(suite) {
