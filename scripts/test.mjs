@@ -11,7 +11,7 @@
  * OSTREE_TS_TEST_SCALE multiplies the number of random operations, cycles and repetitions (`npm run test:long`).
  */
 import { spawn } from 'node:child_process';
-import { mkdirSync, readdirSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -187,14 +187,26 @@ async function runMounted(env) {
   };
   const alone = all.filter(({ suite }) => ALONE.includes(suite));
   const beside = all.filter(({ suite }) => !ALONE.includes(suite)).values();
-  // A mountpoint for the sessions of each: a folder that is there anyway, or goes again. Sessions of others take it with
-  // them when it is empty.
-  const isNew = mkdirSync(SESSIONS, { recursive: true, mode: 0o700 }) !== undefined;
-  writeFileSync(IN_USE, '');
+  const leave = useSessions();
+  process.on('exit', leave);
   await Promise.all(Array.from({ length: AT_ONCE }, () => apart(beside, COLD)));
   await apart(alone, {});
-  rmSync(IN_USE);
-  if (isNew && readdirSync(SESSIONS).length === 0) rmdirSync(SESSIONS);
+  leave();
+}
+
+/**
+ * A mountpoint for the sessions of each suite: a folder that is there anyway, or goes again. Sessions of others would take
+ * it with them if it were empty.
+ *
+ * @returns {() => void} ends that.
+ */
+function useSessions() {
+  const isNew = mkdirSync(SESSIONS, { recursive: true, mode: 0o700 }) !== undefined;
+  writeFileSync(IN_USE, '');
+  return () => {
+    rmSync(IN_USE, { force: true });
+    if (isNew && existsSync(SESSIONS) && readdirSync(SESSIONS).length === 0) rmdirSync(SESSIONS);
+  };
 }
 
 const SESSIONS = '/run/ostree-ts';
