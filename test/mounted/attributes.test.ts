@@ -1,4 +1,5 @@
 /** Times, permissions, owners, setuid and setgid, umask. */
+import { dataWord } from '../helpers/hand.ts';
 import { posixSuite } from '../helpers/posix.ts';
 import { dir, file, link, PLANTED, symlink } from '../helpers/trees.ts';
 
@@ -342,6 +343,37 @@ for (const [what, line] of [
     },
   );
 }
+
+posix(
+  'security.capability is seen once it is set, whether it was missed before or not',
+  { old: file('hello', { mode: 0o755 }) },
+  async (_, trial) => {
+    const value = dataWord(CAPABILITY);
+    const shown = 'ok =%01%00%00%02%00%20%00%00%00%00%00%00%00%00%00%00%00%00%00%00';
+    await trial.gives('open 0 new O_CREAT|O_RDWR 0755');
+    for (const [name, other] of [
+      ['new', 'new-2'],
+      ['old', 'old-2'],
+    ]) {
+      await trial.gives(`
+      open 1 ${name} O_RDWR
+      pwrite 1 0 =x
+      getxattr ${name} security.capability => ENODATA
+      setxattr ${name} security.capability ${value}
+      getxattr ${name} security.capability => ${shown}
+      pwrite 1 1 =y
+      getxattr ${name} security.capability => ENODATA
+      link ${name} ${other}
+      setxattr ${other} security.capability ${value}
+      drop
+      getxattr ${name} security.capability => ${shown}
+      removexattr ${name} security.capability
+      getxattr ${other} security.capability => ENODATA
+      close 1
+    `);
+    }
+  },
+);
 
 posix(
   'security.capability outlives chmod, rename and link',
