@@ -74,7 +74,7 @@ export function setXattr<Node extends object>(
   tree.upper.touched(node);
 }
 
-/** Asked before anything is copied up: a refusal changes nothing. */
+/** Of the upper, or else of the lowers: nothing is copied up for it. */
 function currentXattr<Node extends object>(
   tree: Tree<Node>,
   inode: Inode<Node>,

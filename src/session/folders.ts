@@ -143,10 +143,15 @@ export function release(folder: string): void {
     native.umount2(mount, MNT_DETACH | UMOUNT_NOFOLLOW);
   }
   removeTree(folder);
+  removeRegistry(join(folder, '..'));
+}
+
+/** Removes the registry, unless a session is in it, or it is a mountpoint. */
+export function removeRegistry(registry: string): void {
   try {
-    rmdirSync(join(folder, '..'));
+    rmdirSync(registry);
   } catch {
-    // Others are in it.
+    // It is in use.
   }
 }
 

@@ -1,8 +1,8 @@
 /** Which sessions exist. */
-import { readdirSync, rmdirSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { SessionError } from '../errors.ts';
-import { NAME, registryFolder } from './folders.ts';
+import { NAME, registryFolder, removeRegistry } from './folders.ts';
 import { readRecord } from './record.ts';
 import { Session } from './session.ts';
 
@@ -15,20 +15,12 @@ export async function listSessions(): Promise<Session[]> {
   } catch {
     return [];
   }
-  if (names.length === 0) leave(registry);
+  // Whoever makes a session, and is killed before it has a name, leaves it empty.
+  if (names.length === 0) removeRegistry(registry);
   return names
     .filter((name) => NAME.test(name))
     .sort()
     .map((name) => open(join(registry, name), name));
-}
-
-/** Who makes a session, and is killed before it has a name, leaves the registry empty. */
-function leave(registry: string): void {
-  try {
-    rmdirSync(registry);
-  } catch {
-    // Somebody has begun one, or it is a mountpoint.
-  }
 }
 
 function open(folder: string, name: string): Session {
