@@ -5,24 +5,21 @@
  * that was made or changed, ENTRY_BYTES plus its length a name (whiteouts too), XATTR_BYTES plus name and value an
  * extended attribute that was set, a symlink's target. Removing may overdraw, so that a full session can be emptied.
  */
-import { check, FsError } from '../errors.ts';
+import { FsError } from '../errors.ts';
 import type { ByteString, Native } from '../native.ts';
 import { Arena, BLOCK_BYTES } from './arena.ts';
 import { segmentsDiffer } from './bytes.ts';
 import type { LateStores } from './late-stores.ts';
 import { S_IFDIR, S_IFLNK, S_IFMT } from './layer.ts';
 import type { Attr, Name, Segments } from './layer.ts';
-import { FileContents } from './memory-file.ts';
+import { Contents } from './memory-contents.ts';
 import { MemoryNode } from './memory-node.ts';
+import { Xattrs } from './memory-xattrs.ts';
 import { Names } from './names.ts';
 import type { Frozen, LowerRef, UpperEntry, UpperLayer, UpperSpace, UpperUsage } from './upper.ts';
 
 export const NODE_BYTES = 1024;
 export const ENTRY_BYTES = 64;
-export const XATTR_BYTES = 64;
-
-/** Contents are copied from file to file this much at a time. */
-const COPY_BYTES: number = 256 * 1024;
 
 /** Numbers of new files begin here: above every lower's. */
 const FIRST_INO: number = 2 ** 52;
@@ -32,14 +29,12 @@ export class MemoryUpper implements UpperLayer<MemoryNode> {
   readonly movesLowers: boolean = true;
   readonly nodeBytes: number = NODE_BYTES;
   readonly #native: Native;
-  readonly #late: LateStores | undefined;
-  readonly #arena: Arena;
+  readonly #contents: Contents;
+  readonly #xattrs: Xattrs;
   readonly #limit: number;
   #used = 0;
   #nodes = 0;
   #nextIno = FIRST_INO;
-  #bytesWritten = 0;
-  readonly #copied: { bytes: number } = { bytes: 0 };
   readonly #now: Float64Array = new Float64Array(2);
 
   /**
@@ -48,8 +43,9 @@ export class MemoryUpper implements UpperLayer<MemoryNode> {
    */
   constructor(native: Native, arenaFd: number, limitBytes: number, late?: LateStores) {
     this.#native = native;
-    this.#late = late;
-    this.#arena = new Arena(native, arenaFd);
+    const charge = (bytes: number) => this.#charge(bytes, false);
+    this.#contents = new Contents(native, new Arena(native, arenaFd), charge, late);
+    this.#xattrs = new Xattrs((bytes, mayOverdraw) => this.#charge(bytes, mayOverdraw));
     this.#limit = limitBytes;
   }
 
@@ -228,109 +224,51 @@ export class MemoryUpper implements UpperLayer<MemoryNode> {
   }
 
   getxattr(node: MemoryNode, name: ByteString): Uint8Array | undefined {
-    if (node.xattrs !== undefined) return node.xattrs.get(name);
-    const [origin] = node.origin;
-    return origin?.layer.getxattr(origin.node, name);
+    return this.#xattrs.get(node, name);
   }
 
   listxattr(node: MemoryNode): ByteString[] {
-    if (node.xattrs !== undefined) return [...node.xattrs.keys()];
-    const [origin] = node.origin;
-    return origin?.layer.listxattr(origin.node) ?? [];
+    return this.#xattrs.list(node);
   }
 
   setxattr(node: MemoryNode, name: ByteString, value: Uint8Array): void {
-    const xattrs = this.#xattrsOf(node, false);
-    const before = xattrs.get(name);
-    const more = value.length - (before === undefined ? -XATTR_BYTES - name.length : before.length);
-    this.#charge(more, false);
-    node.xattrBytes += more;
-    // A copy: the caller's bytes are the request's.
-    xattrs.set(name, value.slice());
+    this.#xattrs.set(node, name, value);
   }
 
   removexattr(node: MemoryNode, name: ByteString): void {
-    const xattrs = this.#xattrsOf(node, true);
-    const before = xattrs.get(name);
-    if (before === undefined) return;
-    const less = XATTR_BYTES + name.length + before.length;
-    xattrs.delete(name);
-    node.xattrBytes -= less;
-    this.#used -= less;
+    this.#xattrs.remove(node, name);
   }
 
   read(node: MemoryNode, offset: number, length: number, into: Segments): void {
-    const wanted = Math.min(length, node.size - offset);
-    if (wanted <= 0) return;
-    const [origin] = node.origin;
-    if (node.contents !== undefined) node.contents.read(offset, wanted, into);
-    else if (origin === undefined) into.add(-1, 0, wanted);
-    else origin.layer.read(origin.node, offset, wanted, into);
+    this.#contents.read(node, offset, length, into);
   }
 
   write(node: MemoryNode, offset: number, data: Uint8Array, start: number, length: number): void {
-    this.#contentsOf(node).write(offset, data, start, length);
-    this.#bytesWritten += length;
-    node.size = Math.max(node.size, offset + length);
+    this.#contents.write(node, offset, data, start, length);
   }
 
   truncate(node: MemoryNode, size: number): void {
-    // At the same size too: blocks may have been allocated beyond it.
-    if (size !== node.size || node.contents !== undefined) {
-      const contents = this.#contentsOf(node);
-      if (size <= node.size) contents.truncate(size);
-    }
-    node.size = size;
+    this.#contents.truncate(node, size);
   }
 
   allocate(node: MemoryNode, offset: number, length: number): void {
-    this.#contentsOf(node).allocate(offset, length);
+    this.#contents.allocate(node, offset, length);
   }
 
   punch(node: MemoryNode, offset: number, length: number): void {
-    if (length > 0) this.#contentsOf(node).punch(offset, length);
+    this.#contents.punch(node, offset, length);
   }
 
   seek(node: MemoryNode, offset: number, whence: number): number {
-    if (offset >= node.size) throw new FsError('ENXIO');
-    return this.#contentsOf(node).seek(offset, whence, node.size);
+    return this.#contents.seek(node, offset, whence);
   }
 
   copy(node: MemoryNode, offset: number, from: Segments): void {
-    let at = offset;
-    for (let i = 0; i < from.count; i++) {
-      const fd = from.values[3 * i] ?? -1;
-      const start = from.values[3 * i + 1] ?? 0;
-      const length = from.values[3 * i + 2] ?? 0;
-      if (fd === -1) {
-        if (at < node.size) this.punch(node, at, Math.min(length, node.size - at));
-        if (at + length > node.size) this.truncate(node, at + length);
-      } else this.#copyFrom(node, at, fd, start, length);
-      at += length;
-    }
-  }
-
-  #copyFrom(node: MemoryNode, offset: number, fd: number, start: number, length: number): void {
-    const buffer = new Uint8Array(Math.min(length, COPY_BYTES));
-    for (let done = 0; done < length;) {
-      const chunk = buffer.subarray(0, Math.min(buffer.length, length - done));
-      const got = check(this.#native.pread(fd, chunk, start + done));
-      if (got === 0) throw new FsError('EIO');
-      this.write(node, offset + done, chunk, 0, got);
-      done += got;
-    }
+    this.#contents.copy(node, offset, from);
   }
 
   freeze(node: MemoryNode): Frozen {
-    const { size, contents } = node;
-    const [origin] = node.origin;
-    const kept = contents?.frozen();
-    const read = (offset: number, length: number, into: Segments) => {
-      if (kept !== undefined) kept.read(offset, length, into);
-      else if (origin === undefined) into.add(-1, 0, length);
-      else origin.layer.read(origin.node, offset, length, into);
-    };
-    return { size, read, release: () => kept?.thaw() };
+    return this.#contents.freeze(node);
   }
 
   contentDiffers(node: MemoryNode): boolean {
@@ -350,8 +288,8 @@ export class MemoryUpper implements UpperLayer<MemoryNode> {
       used: this.#used,
       limit: this.#limit,
       nodes: this.#nodes,
-      bytesWritten: this.#bytesWritten,
-      bytesCopied: this.#copied.bytes,
+      bytesWritten: this.#contents.bytesWritten,
+      bytesCopied: this.#contents.bytesCopied,
     };
   }
 
@@ -371,37 +309,6 @@ export class MemoryUpper implements UpperLayer<MemoryNode> {
 
   close(): void {
     // The memfd is its giver's.
-  }
-
-  /** A regular file's contents, made when they are first changed. */
-  #contentsOf(node: MemoryNode): FileContents {
-    node.contents ??= new FileContents(
-      this.#native,
-      this.#arena,
-      (bytes) => this.#charge(bytes, false),
-      this.#copied,
-      node.origin[0],
-      node.size,
-      this.#late,
-    );
-    return node.contents;
-  }
-
-  /** A node's own extended attributes, taken over from the origin when they are first changed. */
-  #xattrsOf(node: MemoryNode, mayOverdraw: boolean): Map<ByteString, Uint8Array> {
-    if (node.xattrs !== undefined) return node.xattrs;
-    const xattrs = new Map<ByteString, Uint8Array>();
-    let bytes = 0;
-    for (const name of this.listxattr(node)) {
-      const value = this.getxattr(node, name);
-      if (value === undefined) continue;
-      xattrs.set(name, value);
-      bytes += XATTR_BYTES + name.length + value.length;
-    }
-    this.#charge(bytes, mayOverdraw);
-    node.xattrBytes = bytes;
-    node.xattrs = xattrs;
-    return xattrs;
   }
 
   #charge(bytes: number, mayOverdraw: boolean): void {
