@@ -61,6 +61,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Add<DetachedReadonlyBind>(exports, "detachedReadonlyBind");
   Add<DetachedWritableBind>(exports, "detachedWritableBind");
   Add<DetachedTmpfs>(exports, "detachedTmpfs");
+  Add<PickFilesystem>(exports, "pickFilesystem");
+  Add<Reconfigure>(exports, "reconfigure");
   Add<BindReadonlyOver>(exports, "bindReadonlyOver");
   Add<Umount2>(exports, "umount2");
   Add<EnterEmptyRoot>(exports, "enterEmptyRoot");

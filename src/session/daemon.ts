@@ -286,6 +286,7 @@ function upperOf(
       redirects: withoutRedirects !== true,
       metacopy: metacopy === true,
       isUsers: process.getuid?.() !== 0,
+      isOwnTmpfs: upper === 'tmpfs' && process.getuid?.() === 0,
       ...(upperNames !== undefined && { names: upperNames }),
     },
   };
