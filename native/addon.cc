@@ -61,8 +61,6 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Add<DetachedReadonlyBind>(exports, "detachedReadonlyBind");
   Add<DetachedWritableBind>(exports, "detachedWritableBind");
   Add<DetachedTmpfs>(exports, "detachedTmpfs");
-  Add<PickFilesystem>(exports, "pickFilesystem");
-  Add<Reconfigure>(exports, "reconfigure");
   Add<BindReadonlyOver>(exports, "bindReadonlyOver");
   Add<Umount2>(exports, "umount2");
   Add<EnterEmptyRoot>(exports, "enterEmptyRoot");

@@ -87,20 +87,6 @@ Napi::Value DetachedTmpfs(const Info& info) {
   return Called(info, openat(mount.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 }
 
-Napi::Value PickFilesystem(const Info& info) {
-  return Called(info, syscall(SYS_fspick, Int(info, 0), "", FSPICK_EMPTY_PATH | FSPICK_CLOEXEC));
-}
-
-Napi::Value Reconfigure(const Info& info) {
-  const int context = Int(info, 0);
-  const ByteString key(info, 1);
-  const ByteString value(info, 2);
-  if (syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, key.c_str(), value.c_str(), 0) < 0) {
-    return Called(info, -1);
-  }
-  return Called(info, syscall(SYS_fsconfig, context, FSCONFIG_CMD_RECONFIGURE, nullptr, nullptr, 0));
-}
-
 Napi::Value BindReadonlyOver(const Info& info) {
   mount_attr attributes{};
   attributes.attr_set = MOUNT_ATTR_RDONLY;

@@ -201,8 +201,6 @@ Napi::Value RaiseNofile(const Info& info);
 Napi::Value DetachedReadonlyBind(const Info& info);
 Napi::Value DetachedWritableBind(const Info& info);
 Napi::Value DetachedTmpfs(const Info& info);
-Napi::Value PickFilesystem(const Info& info);
-Napi::Value Reconfigure(const Info& info);
 Napi::Value BindReadonlyOver(const Info& info);
 Napi::Value Umount2(const Info& info);
 Napi::Value EnterEmptyRoot(const Info& info);

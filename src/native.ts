@@ -325,13 +325,6 @@ export interface Native {
   detachedWritableBind(dirfd: number, noatime: boolean): number;
   /** The root, O_RDONLY, of a new tmpfs that is mounted nowhere and goes with its last file. @returns -EPERM without CAP_SYS_ADMIN. */
   detachedTmpfs(bytes: number): number;
-  /**
-   * fspick(2). @param rootFd  of a mount's root. @returns an fd for `reconfigure`; -EPERM without CAP_SYS_ADMIN where the
-   * filesystem was mounted.
-   */
-  pickFilesystem(rootFd: number): number;
-  /** Changes an option of a mounted filesystem, for all its mounts. @returns 0 or -errno. */
-  reconfigure(picked: number, option: string, value: string): number;
   /** Mounts the directory again, read-only, over `path`. @returns 0 or -errno. */
   bindReadonlyOver(dirfd: number, path: ByteString): number;
   umount2(path: ByteString, flags: number): number;

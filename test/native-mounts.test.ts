@@ -2,13 +2,11 @@
 import test from 'ava';
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 const ROOT = process.getuid!() === 0;
-/** A kernel may be built without. */
-const HAS_HUGE_PAGES = existsSync('/sys/kernel/mm/transparent_hugepage');
 const ADDON = new URL('../src/native.js', import.meta.url).href;
 
 /** What every script starts with; `say` prints one line of JSON. */
@@ -152,48 +150,6 @@ test('attributes without /proc: all by name, directories by O_PATH fd', async (t
   `);
   t.deepEqual(said[0], ['dir', 'file', 'file']);
   t.deepEqual(said[1], [0, 'dir', 'file', -constants.errno.EOPNOTSUPP, ['user.x']]);
-});
-
-test('pages of a tmpfs are large while a file is copied, and small ones whatever happened', async (t) => {
-  const pages = new URL('../src/layers/huge-pages.js', import.meta.url).href;
-  const { said } = await inNamespace(`
-    const { HugePages } = await import(${JSON.stringify(pages)});
-    const MIB = 2 ** 20;
-    const root = native.detachedTmpfs(256 * MIB);
-    const pages = new HugePages(native, root);
-    const make = (name) => native.openBeneath(root, name, fs.O_RDWR | fs.O_CREAT, 0o600);
-    const kib = (fd) => {
-      const out = new Float64Array(STAT_FIELDS);
-      native.statx(fd, '', 0x1000, out);
-      return out[STAT.BLOCKS] / 2;
-    };
-    // A byte in the middle of 8 MiB: what does it take?
-    const sparse = (fd) => {
-      native.ftruncate(fd, 8 * MIB);
-      native.pwrite(fd, new Uint8Array(1), 5 * MIB);
-      return kib(fd);
-    };
-    say(sparse(make('before')));
-    say(pages.during(8 * MIB, () => sparse(make('during'))));
-    say(pages.during(1000, () => sparse(make('few bytes'))));
-    say(sparse(make('after')));
-    try {
-      pages.during(8 * MIB, () => { throw new Error('no space'); });
-    } catch (error) {
-      say(error.message);
-    }
-    say(sparse(make('after an error')));
-    // A daemon that was killed in the midst of it leaves it on for the next one.
-    say(native.reconfigure(native.pickFilesystem(root), 'huge', 'within_size'));
-    new HugePages(native, root);
-    say(sparse(make('after a crash')));
-    mkdirSync(folder + '/no-mount');
-    const refused = new HugePages(native, open(folder + '/no-mount'));
-    say(refused.during(8 * MIB, () => 'done'));
-  `);
-  const [, during] = said;
-  t.deepEqual(said, [4, during, 4, 4, 'no space', 4, 0, 4, 'done']);
-  t.true(during === 2048 || !HAS_HUGE_PAGES, `${String(during)} KiB`);
 });
 
 test('a message carries bytes and an fd, and its end is an empty message', async (t) => {

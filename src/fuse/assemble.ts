@@ -2,7 +2,6 @@
 import { AufsLayer } from '../layers/aufs-layer.ts';
 import { CommitLayer } from '../layers/commit.ts';
 import { DirectoryLayer, type DirectoryNode } from '../layers/directory.ts';
-import { HugePages } from '../layers/huge-pages.ts';
 import { LateStores } from '../layers/late-stores.ts';
 import type { LowerLayer } from '../layers/layer.ts';
 import { MemoryUpper } from '../layers/memory.ts';
@@ -51,7 +50,6 @@ export function assemble(
           new DirectoryUpper(native, upper.fd, {
             ...upper,
             isShared: data.io === 'passthrough',
-            pages: upper.isOwnTmpfs === true ? new HugePages(native, upper.fd) : undefined,
           }),
           presentation,
         );

@@ -64,8 +64,6 @@ export interface UpperData {
   metacopy?: boolean;
   /** It is an ordinary user's. */
   isUsers?: boolean;
-  /** The folder is the root of a tmpfs that nobody else uses. */
-  isOwnTmpfs?: boolean;
 }
 
 export interface WorkerData {

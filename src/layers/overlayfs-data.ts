@@ -26,6 +26,7 @@ export function copyContents(
   const [source = -1, start] = segments.values;
   const isWhole = segments.count === 1 && source !== -1 && start === 0;
   if (isWhole && native.cloneFile(source, fd) === 0) return 0;
+  check(native.ftruncate(fd, size));
   let copied = 0;
   for (let at = 0; at < size;) {
     const data = nextData(() => layer.seek(node, at, SEEK_DATA));
@@ -37,8 +38,6 @@ export function copyContents(
     copied += end - data;
     at = end;
   }
-  // At the end: a tmpfs would take pages for what there is no data for yet.
-  check(native.ftruncate(fd, size));
   return copied;
 }
 

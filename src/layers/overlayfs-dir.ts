@@ -7,7 +7,6 @@
 import { check, FsError, UpperError } from '../errors.ts';
 import type { ByteString, Native } from '../native.ts';
 import { segmentsDiffer } from './bytes.ts';
-import type { HugePages } from './huge-pages.ts';
 import { Attr, S_IFREG } from './layer.ts';
 import type { Name, Segments } from './layer.ts';
 import { Names } from './names.ts';
@@ -36,8 +35,6 @@ export interface DirectoryUpperOptions {
   metacopy?: boolean;
   /** Ours are not all rights: marks are `user.overlay.*` then, and there are neither redirects nor metacopies. */
   isUsers?: boolean;
-  /** Of a tmpfs that it is in and nobody else uses; closed with the layer. */
-  pages?: HugePages | undefined;
   /** The kernel writes to files by itself, where `file` has given them to it. */
   isShared?: boolean;
   /** Of its work directory, when `storeFd` is of the upper itself; closed with the layer. */
@@ -60,7 +57,6 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
   readonly #isDurable: boolean;
   readonly #attributes: Attributes;
   readonly #contents: Contents;
-  readonly #pages: HugePages | undefined;
   readonly #metacopy: boolean;
   readonly #references: readonly Name[];
   readonly #name: Name;
@@ -82,7 +78,6 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
     this.#native = native;
     this.#name = names.upper;
     this.#isDurable = options.isDurable;
-    this.#pages = options.pages;
     this.movesLowers = redirects && !isUsers;
     this.#metacopy = metacopy && this.movesLowers;
     this.#publish = store.publish;
@@ -377,18 +372,15 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
   close(): void {
     if (this.#isDurable) this.#native.syncfs(this.#rootFd);
     this.#host.close();
-    this.#pages?.close();
   }
 
   /** @param path  where its data is, from the root of the lowers, if it need not be copied. */
   #realise(node: HostNode, path?: Name): void {
     if (node.planned === undefined) return;
     if (node.isDirectory && node.nlink === 0) throw new FsError('ENOENT');
+    const isDurable = this.#isDurable;
     const { planned } = node;
-    const how = { isDurable: this.#isDurable, path };
-    const make = () => realise(this.#host, this.#marks, node, how);
-    const bytes = node.type === S_IFREG && path === undefined ? planned.size : 0;
-    this.#contents.bytesCopied += this.#pages?.during(bytes, make) ?? make();
+    this.#contents.bytesCopied += realise(this.#host, this.#marks, node, { isDurable, path });
     if (node.link === 0) return;
     try {
       this.#links.keep(node);

@@ -286,7 +286,6 @@ function upperOf(
       redirects: withoutRedirects !== true,
       metacopy: metacopy === true,
       isUsers: process.getuid?.() !== 0,
-      isOwnTmpfs: upper === 'tmpfs' && process.getuid?.() === 0,
       ...(upperNames !== undefined && { names: upperNames }),
     },
   };

@@ -1,15 +1,7 @@
 /** Large sources: a byte of a huge file, directories of many lowers, memory after walks of many entries. */
 import test from 'ava';
 import { execFileSync } from 'node:child_process';
-import {
-  cpSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-} from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
@@ -38,55 +30,6 @@ test.serial('one byte of a lower file of 1 GiB costs a block, not the file', asy
   t.true(last < MIB, `${last} bytes`);
   t.log(`${used} bytes used`);
 });
-
-test.serial(
-  'a large file is copied up to a tmpfs in large pages, and a byte in a hole of it takes a small one',
-  async (t) => {
-    if (process.getuid?.() !== 0) {
-      t.log('skipped: only root has a tmpfs of the session');
-      return;
-    }
-    const taken = largePages();
-    if (taken === undefined) {
-      t.log('skipped: this kernel counts no large pages of tmpfs');
-      return;
-    }
-    const size = 16 * MIB;
-    const lower = { dense: file('0123456789abcdef'.repeat(size / 16)), holes: file('x', { size }) };
-    await using session = await mounted({ lower, upper: 'tmpfs' });
-    const hand = session.hand();
-    const used = async () => (await session.session.status()).used ?? 0;
-    await hand.must(['open 0 dense O_RDWR', 'pwrite 0 5000000 =x']);
-    const large = (largePages() ?? 0) - taken;
-    t.true(large >= size / 2, `${large} bytes of ${size} in large pages`);
-    const before = await used();
-    await hand.must(['open 1 holes O_RDWR', 'truncate dense 100000000']);
-    for (let at = 1; at <= 7; at++) {
-      await hand.must([
-        `pwrite 1 ${at * 2 * MIB - 5000} =x`,
-        `pwrite 0 ${at * 10_000_000 + size} =x`,
-      ]);
-    }
-    const more = (await used()) - before;
-    // A page each, the first one of the copy, and what tmpfs keeps for itself.
-    t.true(more <= 20 * 4096, `${more} bytes`);
-  },
-);
-
-/** Bytes that have been taken for files of tmpfs in pages of more than the smallest size, since the machine started. */
-function largePages(): number | undefined {
-  const folder = '/sys/kernel/mm/transparent_hugepage';
-  if (!existsSync(folder)) return undefined;
-  const counts = readdirSync(folder).map((name) => {
-    const kib = Number(/^hugepages-(\d+)kB$/.exec(name)?.[1] ?? 0);
-    const path = join(folder, name, 'stats/shmem_alloc');
-    return kib > 0 && existsSync(path)
-      ? kib * 1024 * Number(readFileSync(path, 'utf8'))
-      : undefined;
-  });
-  const known = counts.filter((count) => count !== undefined);
-  return known.length === 0 ? undefined : known.reduce((sum, count) => sum + count, 0);
-}
 
 test.serial('many directories of many lowers need few descriptors', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'few-'));
