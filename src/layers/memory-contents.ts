@@ -6,7 +6,7 @@ import type { LateStores } from './late-stores.ts';
 import type { Segments } from './layer.ts';
 import { FileContents } from './memory-file.ts';
 import type { MemoryNode } from './memory-node.ts';
-import type { Frozen } from './upper.ts';
+import type { Frozen, LowerRef } from './upper.ts';
 
 /** Contents are copied from file to file this much at a time. */
 const COPY_BYTES: number = 256 * 1024;
@@ -39,10 +39,7 @@ export class Contents {
   read(node: MemoryNode, offset: number, length: number, into: Segments): void {
     const wanted = Math.min(length, node.size - offset);
     if (wanted <= 0) return;
-    const [origin] = node.origin;
-    if (node.contents !== undefined) node.contents.read(offset, wanted, into);
-    else if (origin === undefined) into.add(-1, 0, wanted);
-    else origin.layer.read(origin.node, offset, wanted, into);
+    readFrom(node.contents, node.origin[0], offset, wanted, into);
   }
 
   write(node: MemoryNode, offset: number, data: Uint8Array, start: number, length: number): void {
@@ -102,12 +99,15 @@ export class Contents {
     const { size, contents } = node;
     const [origin] = node.origin;
     const kept = contents?.frozen();
-    const read = (offset: number, length: number, into: Segments) => {
-      if (kept !== undefined) kept.read(offset, length, into);
-      else if (origin === undefined) into.add(-1, 0, length);
-      else origin.layer.read(origin.node, offset, length, into);
+    return {
+      size,
+      read: (offset, length, into) => readFrom(kept, origin, offset, length, into),
+      release: () => kept?.thaw(),
     };
-    return { size, read, release: () => kept?.thaw() };
+  }
+
+  differs({ contents, size }: MemoryNode): boolean {
+    return contents?.differs(size) ?? false;
   }
 
   /** A regular file's contents, made when they are first changed. */
@@ -123,4 +123,17 @@ export class Contents {
     );
     return node.contents;
   }
+}
+
+/** Within the size: a file's own contents, else its origin's, else zeros. */
+function readFrom(
+  own: FileContents | undefined,
+  origin: LowerRef | undefined,
+  offset: number,
+  length: number,
+  into: Segments,
+): void {
+  if (own !== undefined) own.read(offset, length, into);
+  else if (origin === undefined) into.add(-1, 0, length);
+  else origin.layer.read(origin.node, offset, length, into);
 }

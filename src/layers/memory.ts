@@ -272,7 +272,7 @@ export class MemoryUpper implements UpperLayer<MemoryNode> {
   }
 
   contentDiffers(node: MemoryNode): boolean {
-    return node.contents?.differs(node.size) ?? false;
+    return this.#contents.differs(node);
   }
 
   bytesDiffer(a: Segments, b: Segments): boolean {
