@@ -45,12 +45,12 @@ const ON_MOUNTED = [
 ];
 /** These measure, or count what the kernel asks for while nobody drops its caches: they run alone, after all. */
 const ALONE = ['requests', 'endurance', 'costs'];
-/** These take longest, and so begin first; others need the Debian tree that commit-debian makes. */
+/** These take longest, and so begin first; `programs` when commit-debian has made the Debian tree that both need. */
 const LONG = [
   'commit-debian',
   'commit-faults',
-  'programs',
   'bench',
+  'programs',
   'diff',
   'commit-session',
   'commit-system',
