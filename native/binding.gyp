@@ -12,6 +12,7 @@
       'sources': [
         'addon.cc',
         'channel.cc',
+        'contents.cc',
         'directory.cc',
         'mounts.cc',
         'pool.cc',

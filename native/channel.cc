@@ -1,4 +1,5 @@
 // /dev/fuse as one JavaScript thread sees it: a request at a time in one memory, its reply in another.
+#include "linger.h"
 #include "loans.h"
 #include "native.h"
 #include "pool.h"
@@ -6,7 +7,6 @@
 
 #include <memory>
 #include <poll.h>
-#include <sched.h>
 #include <sys/ioctl.h>
 
 namespace {
@@ -15,13 +15,11 @@ namespace {
 constexpr size_t kLargestRead = 1024 * 1024;
 constexpr size_t kPage = 4096;
 constexpr unsigned kWakeCheckInterval = 32;
-constexpr uint64_t kLingerNs = 100'000;
 // Reads of a disk that are looked at again while other requests come, and that are given to the pool.
 constexpr uint64_t kBegunNs = 50'000;
 constexpr uint64_t kHandedOverNs = 300'000;
 // FUSE_READ of linux/fuse.h.
 constexpr uint32_t kRead = 15;
-constexpr unsigned kSleepsMax = 255;
 
 size_t PageUp(size_t size) { return (size + kPage - 1) / kPage * kPage; }
 
@@ -131,7 +129,6 @@ class Channel : public Napi::ObjectWrap<Channel> {
   void Attend();
   void HandOver();
   bool Woken();
-  bool Lingers(uint64_t& since);
   int Answer(uint32_t length);
   int AnswerSegments(Span<double> triples, uint32_t count);
   bool Arrange(Span<double> triples, uint32_t count);
@@ -142,9 +139,7 @@ class Channel : public Napi::ObjectWrap<Channel> {
   int memory_ = -1;
   unsigned since_wake_check_ = 0;
   size_t data_bytes_ = 0;
-  // Waits that go to sleep at once: after the last lingering in vain, and those of them still to come.
-  unsigned sleeps_ = 0;
-  unsigned sleeps_to_come_ = 0;
+  Linger linger_;
   std::shared_ptr<Pages> request_;
   std::shared_ptr<Pages> reply_;
   // Of the reply at hand.
@@ -166,8 +161,7 @@ class Channel : public Napi::ObjectWrap<Channel> {
 // and one call less when requests queue. A blocking read that a signal ends gains 0.3 us more, for a
 // signal handler and a helper thread: not worth it.
 int64_t Channel::Next() {
-  // When lingering began; 0 before.
-  uint64_t lingers_since = 0;
+  linger_.Begin();
   for (;;) {
     // Requests without a gap must not keep a wake-up waiting.
     if (++since_wake_check_ >= kWakeCheckInterval && Woken()) {
@@ -180,24 +174,22 @@ int64_t Channel::Next() {
       memcpy(&header, request_->data(), sizeof header);
       current_ = {header.unique, Statistics::Now(), header.opcode};
       statistics_->Received(header.opcode);
-      if (lingers_since != 0) sleeps_to_come_ = sleeps_ = 0;
+      linger_.Met();
       if (!begun_.empty()) Attend();
       return length;
     }
     if (errno == EAGAIN) {
       if (FinishBegun()) {
-        if (lingers_since != 0) sleeps_to_come_ = sleeps_ = 0;
-        lingers_since = 0;
+        linger_.Met();
         continue;
       }
-      if (Lingers(lingers_since)) continue;
+      if (linger_.Again()) continue;
       HandOver();
       const uint64_t since = Statistics::Now();
       pollfd wanted[2] = {{device_->fd(), POLLIN, 0}, {wake_, POLLIN, 0}};
       if (poll(wanted, 2, -1) < 0 && errno != EINTR) return -errno;
       if (wanted[1].revents != 0 && Woken()) return 0;
-      // It would have been met: worth waiting for again.
-      if (Statistics::Now() - since < kLingerNs) sleeps_to_come_ = sleeps_ = 0;
+      linger_.Slept(Statistics::Now() - since);
     } else if (errno != EINTR && errno != ENOENT) {
       // ENOENT: the request was aborted before we could take it.
       return -errno;
@@ -224,25 +216,6 @@ void Channel::HandOver() {
     pool_->Submit(std::move(job));
   }
   begun_.clear();
-}
-
-// Whether to look for a request once more before going to sleep. To wait awake for a moment pays while a program is at
-// work: its next request comes before this thread would be asleep, and waking a processor that has gone idle takes longer
-// than serving a request (on virtual machines, many times longer). Others that want the processor get it; when nothing
-// came, so many of the next waits are spent asleep.
-bool Channel::Lingers(uint64_t& since) {
-  const uint64_t now = Statistics::Now();
-  if (since == 0) {
-    if (sleeps_to_come_ > 0) return sleeps_to_come_--, false;
-    since = now;
-  } else if (now - since >= kLingerNs) {
-    sleeps_ = std::min(2 * sleeps_ + 1, kSleepsMax);
-    sleeps_to_come_ = sleeps_;
-    since = 0;
-    return false;
-  }
-  sched_yield();
-  return true;
 }
 
 // Whether somebody wrote to the eventfd, which is 0 again then.

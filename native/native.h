@@ -143,7 +143,7 @@ int64_t ThroughProc(int dirfd, const ByteString& path, Call call) {
   return result < 0 ? -errno : result;
 }
 
-// syscalls.cc: files. Each is documented in src/native.ts.
+// syscalls.cc: files, by descriptors and names. Each is documented in src/native.ts.
 Napi::Value OpenBeneath(const Info& info);
 Napi::Value Open(const Info& info);
 Napi::Value Close(const Info& info);
@@ -152,16 +152,6 @@ Napi::Value Dup2(const Info& info);
 Napi::Value Statx(const Info& info);
 Napi::Value StatMany(const Info& info);
 Napi::Value Readlinkat(const Info& info);
-Napi::Value Pread(const Info& info);
-Napi::Value Pwrite(const Info& info);
-Napi::Value PwriteRange(const Info& info);
-Napi::Value CopyRange(const Info& info);
-Napi::Value CloneFile(const Info& info);
-Napi::Value Lseek(const Info& info);
-Napi::Value Ftruncate(const Info& info);
-Napi::Value Fallocate(const Info& info);
-Napi::Value Fsync(const Info& info);
-Napi::Value Syncfs(const Info& info);
 Napi::Value Mkdirat(const Info& info);
 Napi::Value Mknodat(const Info& info);
 Napi::Value Symlinkat(const Info& info);
@@ -175,6 +165,18 @@ Napi::Value Fstatfs(const Info& info);
 Napi::Value OfdLock(const Info& info);
 Napi::Value GetInodeFlags(const Info& info);
 Napi::Value SetInodeFlags(const Info& info);
+
+// contents.cc
+Napi::Value Pread(const Info& info);
+Napi::Value Pwrite(const Info& info);
+Napi::Value PwriteRange(const Info& info);
+Napi::Value CopyRange(const Info& info);
+Napi::Value CloneFile(const Info& info);
+Napi::Value Lseek(const Info& info);
+Napi::Value Ftruncate(const Info& info);
+Napi::Value Fallocate(const Info& info);
+Napi::Value Fsync(const Info& info);
+Napi::Value Syncfs(const Info& info);
 
 // directory.cc
 Napi::Value ListDirectory(const Info& info);

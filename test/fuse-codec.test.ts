@@ -1,6 +1,8 @@
 import test from 'ava';
 import { FsError } from '../src/errors.ts';
-import { deviceMajor, deviceMinor, encodeDevice, Reply, Request } from '../src/fuse/codec.ts';
+import { deviceMajor, deviceMinor, encodeDevice } from '../src/fuse/device-number.ts';
+import { Reply } from '../src/fuse/reply.ts';
+import { Request } from '../src/fuse/request.ts';
 import { Attr } from '../src/layers/layer.ts';
 
 /** Parses hex with `#` comments, so that a vector can be read beside the header it follows. */

@@ -6,7 +6,8 @@ import { fstatSync, readdirSync, realpathSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { SessionError } from '../errors.ts';
 import { ERANGE } from './abi.ts';
-import type { Done, Paths } from './libfuse.ts';
+import type { Paths } from './libfuse.ts';
+import type { Done } from './libfuse-calls.ts';
 
 const PACKAGE = 'fuse-native';
 
@@ -126,7 +127,7 @@ function mended(base: FuseClass, paths: Paths): FuseClass {
       answer(
         signal,
         into,
-        paths.run('getxattr', () => paths.getxattr(path, name)),
+        paths.calls.run('getxattr', () => paths.getxattr(path, name)),
       );
     }
 
@@ -134,7 +135,7 @@ function mended(base: FuseClass, paths: Paths): FuseClass {
       answer(
         signal,
         into,
-        paths.run('listxattr', () => paths.listxattr(path)),
+        paths.calls.run('listxattr', () => paths.listxattr(path)),
       );
     }
   };

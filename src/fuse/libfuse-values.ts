@@ -2,7 +2,7 @@
 import { FsError } from '../errors.ts';
 import type { Attr, Name } from '../layers/layer.ts';
 import type { Filesystem, StatFs } from '../overlay/filesystem.ts';
-import { encodeDevice } from './codec.ts';
+import { encodeDevice } from './device-number.ts';
 
 const U32_MAX = 0xffff_ffff;
 /** DT_* is the type of a mode, shifted. */

@@ -41,7 +41,7 @@ export class LibfuseWorker extends EventEmitter<{ message: [object]; error: [unk
     const caller = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0, pid: 0 };
     this.#paths = new Paths({ filesystem: overlay, native, caller, log });
     const snapshots = new Snapshots(native, data, overlay);
-    this.#control = new Control({ overlay, problems, server: this.#paths, snapshots });
+    this.#control = new Control({ overlay, problems, server: this.#paths.calls, snapshots });
     this.#close = () => overlay.close();
     setImmediate(() => this.#say({ type: 'ready' }));
   }

@@ -3,8 +3,8 @@
  * where the filesystem knows files. What that interface cannot say is not served: flags of rename, fallocate, lseek,
  * copy_file_range, O_TMPFILE, names that are not UTF-8, and who asks.
  */
-import { errnoOf, FsError, NotYet } from '../errors.ts';
 import { LRUCache } from 'lru-cache';
+import { FsError } from '../errors.ts';
 import { Attr, Segments } from '../layers/layer.ts';
 import type { Name } from '../layers/layer.ts';
 import type { Native } from '../native.ts';
@@ -18,8 +18,9 @@ import {
   ROOT_INO,
 } from '../overlay/filesystem.ts';
 import type { Caller, Entry, Filesystem, SetAttr } from '../overlay/filesystem.ts';
-import * as abi from './abi.ts';
-import { deviceMajor, deviceMinor } from './codec.ts';
+import { deviceMajor, deviceMinor } from './device-number.ts';
+import { Calls } from './libfuse-calls.ts';
+import type { Operation } from './libfuse-calls.ts';
 import { bytesOf, statfs, statOf, statOfEntry, textOf, timeOf } from './libfuse-values.ts';
 import type { Stat } from './libfuse-values.ts';
 
@@ -32,9 +33,6 @@ const HANDLE_MAX = 0x7fff_ffff;
 /** uid or gid of chown(2) that stays as it is. */
 const UNCHANGED = 0xffff_ffff;
 
-/** The first argument is an errno, negative, or what read and write have moved. */
-export type Done = (result: number, ...values: unknown[]) => void;
-
 export interface PathsOptions {
   filesystem: Filesystem;
   native: Pick<Native, 'pread'>;
@@ -44,39 +42,22 @@ export interface PathsOptions {
   log: (message: string) => void;
 }
 
-type Operation = (...args: never[]) => unknown;
-
-/** Operations that change nothing; counted apart, so that `mutations` stands still without a change. */
-const LOOKING = new Set([
-  'getattr',
-  'readdir',
-  'readlink',
-  'open',
-  'release',
-  'read',
-  'statfs',
-  'fsync',
-  'fsyncdir',
-  'getxattr',
-  'listxattr',
-]);
-
 export class Paths {
+  readonly calls: Calls;
   readonly #options: PathsOptions;
   readonly #fs: Filesystem;
   readonly #names: LRUCache<string, number>;
   /** The file of each open descriptor, with a reference of its own. */
   readonly #handles: Map<number, number> = new Map();
   readonly #numbers: Map<number, number> = new Map();
-  readonly #counts: Map<string, number> = new Map();
   readonly #attr: Attr = new Attr();
   readonly #entry: Entry = { ino: 0, attr: new Attr() };
   readonly #segments: Segments = new Segments();
   #nextHandle = 1;
-  #taint: string | undefined;
 
   constructor(options: PathsOptions) {
     this.#options = options;
+    this.calls = new Calls(options.log);
     this.#fs = options.filesystem;
     this.#names = new LRUCache({
       max: NAMES_MAX,
@@ -84,66 +65,9 @@ export class Paths {
     });
   }
 
-  /** The first bug met, in one line. */
-  get taint(): string | undefined {
-    return this.#taint;
-  }
-
-  /** Requests served, by operation. */
-  get requests(): Record<string, number> {
-    return Object.fromEntries(
-      [...this.#counts].map(([name, count]) => [name.toUpperCase(), count]),
-    );
-  }
-
-  /** Requests served that may have changed something. */
-  get mutations(): number {
-    return [...this.#counts].reduce((sum, [name, n]) => (LOOKING.has(name) ? sum : sum + n), 0);
-  }
-
-  /** Carries out one operation. @returns its result, or a negative errno, never throws. */
-  run<T>(name: string, operation: () => T): { value: T } | { errno: number } {
-    this.#counts.set(name, (this.#counts.get(name) ?? 0) + 1);
-    for (;;) {
-      try {
-        return { value: operation() };
-      } catch (error) {
-        if (error instanceof NotYet) {
-          error.job.wait();
-          continue;
-        }
-        const errno = errnoOf(error);
-        if (errno !== undefined) return { errno: -errno };
-        this.#report(name, error);
-        return { errno: -abi.EIO };
-      }
-    }
-  }
-
-  #report(name: string, error: unknown): void {
-    const stack = error instanceof Error ? (error.stack ?? String(error)) : String(error);
-    if (this.#taint === undefined) {
-      this.#options.log(`bug in ${name.toUpperCase()}, answered EIO: ${stack}`);
-    }
-    this.#taint ??= `${name.toUpperCase()} met a bug: ${stack.split('\n', 1)[0]}`;
-  }
-
   /** The operations that the package calls, each with a callback as its last argument. */
   operations(): Record<string, (...args: unknown[]) => void> {
-    return Object.fromEntries(
-      Object.entries(this.#table()).map(([name, operation]) => [
-        name,
-        (...args: unknown[]) => {
-          const done = args.pop() as Done;
-          const outcome = this.run(name, () => operation(...(args as never[])));
-          if ('errno' in outcome) done(outcome.errno);
-          // What read and write have moved takes the place of the errno.
-          else if (name === 'read' || name === 'write') done(outcome.value as number);
-          else if (Array.isArray(outcome.value)) done(0, ...(outcome.value as unknown[]));
-          else done(0, outcome.value);
-        },
-      ]),
-    );
+    return this.calls.answered(this.#table());
   }
 
   #table(): Record<string, Operation> {

@@ -2,7 +2,7 @@
 import { FsError } from '../errors.ts';
 import type { Filesystem } from '../overlay/filesystem.ts';
 import * as abi from './abi.ts';
-import type { Reply } from './codec.ts';
+import type { Reply } from './reply.ts';
 import type { Exchange } from './exchange.ts';
 import { isOwner } from './exchange.ts';
 import { has, SETXATTR_EXT } from './negotiate.ts';

@@ -5,7 +5,7 @@
 import { FsError } from '../errors.ts';
 import type { Filesystem } from '../overlay/filesystem.ts';
 import * as abi from './abi.ts';
-import { deviceMajor, deviceMinor } from './codec.ts';
+import { deviceMajor, deviceMinor } from './device-number.ts';
 import type { Exchange } from './exchange.ts';
 import { NO_REPLY } from './exchange.ts';
 

@@ -10,7 +10,7 @@ import { FsError } from '../errors.ts';
 import type { Native } from '../native.ts';
 import type { Backed, Backing } from '../overlay/backing.ts';
 import * as abi from './abi.ts';
-import type { Reply } from './codec.ts';
+import type { Reply } from './reply.ts';
 import type { Notifier } from './notify.ts';
 
 /** What is asked of the system. */

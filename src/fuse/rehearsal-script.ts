@@ -9,7 +9,7 @@ const PAGE = 4096;
 
 /** Folders of modules, and modules of the last. */
 const FOLDERS: readonly string[] = ['overlay', 'layers', 'fuse'];
-const NAMES: readonly string[] = ['abi', 'codec', 'control', 'exchange', 'negotiate', 'server'];
+const NAMES: readonly string[] = ['abi', 'control', 'exchange', 'negotiate', 'reply', 'server'];
 
 /** One request of the script. */
 export interface Step {
