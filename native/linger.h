@@ -9,7 +9,8 @@
 
 // It pays while a program is at work: its next request comes before this thread would be asleep, and waking a processor that
 // has gone idle takes longer than serving a request (on virtual machines, many times longer). Others that want the processor
-// get it; when nothing came, so many of the next waits are spent asleep.
+// get it, though programs of several threads lose some (bench/profile-2026-11-29.txt); when nothing came, so many of the next
+// waits are spent asleep.
 class Linger {
  public:
   // Before each wait.

@@ -212,7 +212,7 @@ Napi::Value ReceiveMessage(const Info& info);
 Napi::Value SendMessage(const Info& info);
 Napi::Value SendDatagram(const Info& info);
 
-// channel.cc: the class Channel, and the device's own ioctls.
+// channel.cc: the class Channel, as in src/native-channel.ts, and the device's own ioctls.
 Napi::Function DefineChannel(Napi::Env env);
 Napi::Value BackingOpen(const Info& info);
 Napi::Value BackingClose(const Info& info);

@@ -1,5 +1,5 @@
 // Counters of a channel, in memory that JavaScript reads as a BigUint64Array. The layout is STATISTICS
-// in src/native.ts.
+// in src/native-channel.ts.
 #ifndef OSTREE_TS_STATISTICS_H
 #define OSTREE_TS_STATISTICS_H
 

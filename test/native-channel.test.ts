@@ -6,7 +6,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { STATISTICS } from '../src/native.ts';
+import { STATISTICS } from '../src/native-channel.ts';
 import type { Request, Setup } from './helpers/native-channel.ts';
 
 const SERVER = fileURLToPath(new URL('helpers/native-channel.js', import.meta.url));

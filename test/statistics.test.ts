@@ -2,7 +2,7 @@
 import test from 'ava';
 import { FUSE_FORGET, FUSE_LOOKUP } from '../src/fuse/abi.ts';
 import { operationStatistics } from '../src/fuse/statistics.ts';
-import { STATISTICS } from '../src/native.ts';
+import { STATISTICS } from '../src/native-channel.ts';
 
 function counted(rows: Record<number, { requests: number; ns: number; buckets: number[] }>) {
   const values = new BigUint64Array(STATISTICS.COUNTERS + STATISTICS.OPCODES * STATISTICS.ROW);

@@ -14,11 +14,11 @@ import type {
   StatFs,
 } from '../overlay/filesystem.ts';
 import { ENTRY_OUT_SIZE, NAME_MAX } from './abi.ts';
-import { direntSize, Reply } from './reply.ts';
-import { Request } from './request.ts';
 import type { Connection } from './negotiate.ts';
 import { UNCONNECTED } from './negotiate.ts';
 import type { Passthrough } from './passthrough.ts';
+import { direntSize, Reply } from './reply.ts';
+import { Request } from './request.ts';
 
 /** The listing under construction. Its sinks are made once; `begin` readies them for a request. */
 export class Listing {

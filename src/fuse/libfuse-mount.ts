@@ -6,8 +6,8 @@ import { fstatSync, readdirSync, realpathSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { SessionError } from '../errors.ts';
 import { ERANGE } from './abi.ts';
-import type { Paths } from './libfuse.ts';
 import type { Done } from './libfuse-calls.ts';
+import type { Paths } from './libfuse.ts';
 
 const PACKAGE = 'fuse-native';
 

@@ -4,7 +4,7 @@
  * take the lock of the directory, which whoever waits for a reply may hold. Each method gives 0, or -EAGAIN when the queue
  * is full.
  */
-import type { Channel } from '../native.ts';
+import type { Channel } from '../native-channel.ts';
 import type { Name } from '../layers/layer.ts';
 import * as abi from './abi.ts';
 

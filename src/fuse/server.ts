@@ -4,7 +4,7 @@
  */
 import { errnoOf, NotYet } from '../errors.ts';
 import type { LateStores } from '../layers/late-stores.ts';
-import type { Channel } from '../native.ts';
+import type { Channel } from '../native-channel.ts';
 import type { Filesystem } from '../overlay/filesystem.ts';
 import * as abi from './abi.ts';
 import type { History } from './history.ts';

@@ -1,5 +1,5 @@
 /** What the channel has counted and timed of each operation, told in words: see STATISTICS of native.ts. */
-import { STATISTICS } from '../native.ts';
+import { STATISTICS } from '../native-channel.ts';
 import { OPERATIONS } from './operations.ts';
 
 export interface OperationStatistics {

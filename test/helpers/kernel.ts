@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { readSync } from 'node:fs';
-import type { Channel } from '../../src/native.ts';
+import type { Channel } from '../../src/native-channel.ts';
 import type { Server } from '../../src/fuse/server.ts';
 import * as abi from '../../src/fuse/abi.ts';
 

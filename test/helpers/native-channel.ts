@@ -16,7 +16,8 @@ import {
   workerData,
 } from 'node:worker_threads';
 import { fileURLToPath } from 'node:url';
-import { type Channel, native } from '../../src/native.ts';
+import { native } from '../../src/native.ts';
+import type { Channel } from '../../src/native-channel.ts';
 
 export interface Piece {
   /** A file of the host; `memory` for a memfd with this content; neither for zeros. */
