@@ -174,7 +174,7 @@ int64_t Channel::Next() {
       memcpy(&header, request_->data(), sizeof header);
       current_ = {header.unique, Statistics::Now(), header.opcode};
       statistics_->Received(header.opcode);
-      linger_.Met();
+      linger_.Met(header.pid);
       if (!begun_.empty()) Attend();
       return length;
     }
@@ -183,7 +183,7 @@ int64_t Channel::Next() {
         linger_.Met();
         continue;
       }
-      if (linger_.Again()) continue;
+      if (linger_.Again(!begun_.empty())) continue;
       HandOver();
       const uint64_t since = Statistics::Now();
       pollfd wanted[2] = {{device_->fd(), POLLIN, 0}, {wake_, POLLIN, 0}};

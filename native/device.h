@@ -17,11 +17,15 @@ struct OutHeader {
 };
 static_assert(sizeof(OutHeader) == 16);
 
-// The start of struct fuse_in_header.
+// The start of struct fuse_in_header. `pid` is a thread; 0 where there is none.
 struct InHeader {
   uint32_t length;
   uint32_t opcode;
   uint64_t unique;
+  uint64_t node;
+  uint32_t uid;
+  uint32_t gid;
+  uint32_t pid;
 };
 
 // What is remembered of a request until it is answered.
