@@ -1,8 +1,11 @@
 /** What a worker serves to itself before it says ready, and while no request is there. */
 import test from 'ava';
+import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Programs } from '../src/fuse/programs.ts';
 import { Rehearsal } from '../src/fuse/rehearsal.ts';
 import { DirectoryUpper } from '../src/layers/overlayfs-dir.ts';
 import { native } from '../src/native.ts';
@@ -12,10 +15,12 @@ const UPPERS = { memory: undefined, tmpfs: { isDurable: false }, disk: { isDurab
 for (const [name, upper] of Object.entries(UPPERS)) {
   test(`${name}: every request of a rehearsal is served, and nothing stays open`, (t) => {
     const before = readdirSync('/proc/self/fd').length;
-    const rehearsal = new Rehearsal(native, upper);
+    const programs = new Programs(native);
+    const rehearsal = new Rehearsal(native, upper, programs);
     rehearsal.prepare();
     let slices = 0;
     while (rehearsal.proceed()) slices++;
+    programs.close();
     t.true(slices > 100, 'more is left for idle moments');
     t.is(rehearsal.refused, 0);
     t.is(readdirSync('/proc/self/fd').length, before);
@@ -33,7 +38,7 @@ test('the directories of a session are not touched', (t) => {
   const names = { upper: 'kept', work: 'kept' };
   // As a worker is given it.
   const upper = { isDurable: false, fd, workFd, names };
-  const rehearsal = new Rehearsal(native, upper);
+  const rehearsal = new Rehearsal(native, upper, undefined);
   rehearsal.prepare();
   t.is(rehearsal.refused, 0);
   rehearsal[Symbol.dispose]();
@@ -58,11 +63,34 @@ if (process.getuid?.() === 0) {
 test('a rehearsal that ends early leaves nothing open', (t) => {
   for (const upper of Object.values(UPPERS)) {
     const before = readdirSync('/proc/self/fd').length;
-    const rehearsal = new Rehearsal(native, upper);
+    const rehearsal = new Rehearsal(native, upper, undefined);
     rehearsal.prepare();
     t.true(rehearsal.proceed());
     rehearsal[Symbol.dispose]();
     t.false(rehearsal.proceed());
     t.is(readdirSync('/proc/self/fd').length, before);
+  }
+});
+
+/** Code that V8 throws away: why, and whose it is. */
+const THROWN_AWAY = /bailout .*reason: (.*?)\).*<JSFunction (\S+)/;
+
+/** Functions that requests go through: that of the loop and those of making, writing, reading and removing files. */
+const SERVING = new Set(
+  `run #wakeUp #turn #look #serve #answerAndReceive record #take #file #name slot
+  lookup create getxattr write #store #storeNew getattr read unlink remove relink`.split(/\s+/),
+);
+
+test('what was compiled for a rehearsal is good for a session', (t) => {
+  const script = fileURLToPath(new URL('./helpers/rehearsed.js', import.meta.url));
+  const flags = ['--trace-deopt', '--no-concurrent-recompilation'];
+  const { stdout, status } = spawnSync(process.execPath, [...flags, script], { encoding: 'utf8' });
+  t.is(status, 0);
+  const [rehearsed = '', served = ''] = stdout.split('REHEARSED\n');
+  // While it lasts, code is thrown away: so this is how V8 tells.
+  t.regex(rehearsed, THROWN_AWAY);
+  for (const [, reason, name = ''] of served.matchAll(new RegExp(THROWN_AWAY, 'g'))) {
+    t.log(`${name}: ${reason}`);
+    t.false(SERVING.has(name), name);
   }
 });

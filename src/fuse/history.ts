@@ -4,13 +4,13 @@
  * when it writes mapped pages by itself it tells nothing, and nothing is claimed.
  */
 import { errnoOf, NotYet } from '../errors.ts';
-import type { Native } from '../native.ts';
 import type { By } from '../overlay/change.ts';
 import type { Filesystem } from '../overlay/filesystem.ts';
 import type { Name } from '../layers/layer.ts';
 import * as abi from './abi.ts';
 import type { Exchange } from './exchange.ts';
-import { Programs, PROGRAM_WORDS } from './programs.ts';
+import type { Programs } from './programs.ts';
+import { PROGRAM_WORDS } from './programs.ts';
 
 /** Changes remembered unless told otherwise: 68 bytes each, taken as they are used, so 1.1 MB at most. */
 export const HISTORY_DEFAULT = 16_384;
@@ -47,10 +47,10 @@ export class History {
   #dirNumber = 0;
 
   /** @param size  changes to remember, at least 1. */
-  constructor(native: Native, filesystem: Filesystem, size: number) {
+  constructor(programs: Programs, filesystem: Filesystem, size: number) {
     this.#size = size;
     this.#filesystem = filesystem;
-    this.#programs = new Programs(native);
+    this.#programs = programs;
     this.#order = new Float64Array(size);
     this.#timeMs = new Float64Array(size);
     this.#number = new Float64Array(size);
@@ -217,10 +217,6 @@ export class History {
       ...(pid !== 0 && { pid }),
       ...(program !== '' && { program }),
     };
-  }
-
-  close(): void {
-    this.#programs.close();
   }
 }
 

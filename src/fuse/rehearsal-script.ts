@@ -1,9 +1,10 @@
 /** What is rehearsed: requests about the folder of these very modules, and about files that are made beside them. */
 import * as abi from './abi.ts';
 
-/** How often what is there is looked at, and in the second act all of it is done. */
+/** How often what is there is looked at; in the second act how often that is done and a directory made, with how many changes. */
 const PASSES = 4;
-const CHANGES = 8;
+const DIRECTORIES = 8;
+const CHANGES = 3;
 
 const PAGE = 4096;
 
@@ -34,8 +35,9 @@ const NEW_DIRECTORY = 5;
 const NEW_FILE = 6;
 export const NOWHERE = 7;
 
-/** struct fuse_read_in, of a page from the start; struct fuse_getattr_in; struct fuse_forget_in. */
+/** struct fuse_read_in, of a page and of two from the start; struct fuse_getattr_in; struct fuse_forget_in. */
 const READ_IN: readonly number[] = [0, 0, 0, 0, PAGE, 0, 0, 0, 0, 0];
+const READ_ALL_IN: readonly number[] = [0, 0, 0, 0, 2 * PAGE, 0, 0, 0, 0, 0];
 const GETATTR_IN: readonly number[] = [0, 0, 0, 0];
 const FORGET_IN: readonly number[] = [1000, 0];
 /** struct fuse_setattr_in with mode, owner, atime and mtime: what is set by who unpacks an archive. */
@@ -54,6 +56,12 @@ function step(
   bytes = 0,
 ): Step {
   return { opcode, about, into, words, text, bytes };
+}
+
+/** To a file that was made; struct fuse_write_in. */
+function write(offset: number, size: number): Step {
+  const words = [0, 0, offset, 0, size, 0, 0, 0, 0, 0];
+  return step(abi.FUSE_WRITE, NEW_FILE, words, '', NOWHERE, size);
 }
 
 /** As walks and reads do. */
@@ -75,30 +83,38 @@ const LOOK: readonly Step[] = [
 
 /** Makes, changes and removes files. */
 const CHANGE: readonly Step[] = [
-  step(abi.FUSE_MKDIR, ROOT, [0o755, 0o22], 'd', NEW_DIRECTORY),
   ...NAMES.flatMap((name) => [
     step(abi.FUSE_LOOKUP, NEW_DIRECTORY, [], name),
     step(abi.FUSE_CREATE, NEW_DIRECTORY, [0o101, 0o100644, 0o22, 0], name, NEW_FILE),
     step(abi.FUSE_GETXATTR, NEW_FILE, [PAGE, 0], 'security.capability'),
-    ...[PAGE, 1000].map((size) => {
-      const words = [0, 0, 0, 0, size, 0, 0, 0, 0, 0];
-      return step(abi.FUSE_WRITE, NEW_FILE, words, '', NOWHERE, size);
-    }),
+    write(0, 1000),
+    write(0, PAGE),
+    write(PAGE, PAGE),
     step(abi.FUSE_GETATTR, NEW_DIRECTORY, GETATTR_IN),
     step(abi.FUSE_GETATTR, NEW_FILE, GETATTR_IN),
-    step(abi.FUSE_READ, NEW_FILE, READ_IN),
+    step(abi.FUSE_READ, NEW_FILE, READ_ALL_IN),
     step(abi.FUSE_SETATTR, NEW_FILE, SETATTR_IN),
     step(abi.FUSE_RENAME2, NEW_DIRECTORY, [0, 0, 0, 0], `${name}\0${name}.new`),
   ]),
   step(abi.FUSE_READDIRPLUS, NEW_DIRECTORY, READ_IN),
+  step(abi.FUSE_READDIR, NEW_DIRECTORY, READ_IN),
   ...NAMES.flatMap((name) => [
     step(abi.FUSE_LOOKUP, NEW_DIRECTORY, [], `${name}.new`, NEW_FILE),
+    write(0, PAGE),
     step(abi.FUSE_UNLINK, NEW_DIRECTORY, [], `${name}.new`),
     step(abi.FUSE_GETATTR, NEW_DIRECTORY, GETATTR_IN),
     step(abi.FUSE_FORGET, NEW_FILE, FORGET_IN),
   ]),
-  step(abi.FUSE_RMDIR, ROOT, [], 'd'),
 ];
+
+/** In a directory that comes and goes. */
+function changes(times: number): Step[] {
+  return [
+    step(abi.FUSE_MKDIR, ROOT, [0o755, 0o22], 'd', NEW_DIRECTORY),
+    ...Array.from({ length: times }, () => CHANGE).flat(),
+    step(abi.FUSE_RMDIR, ROOT, [], 'd'),
+  ];
+}
 
 const OFFERED: readonly number[] = [
   abi.FUSE_KERNEL_VERSION,
@@ -111,12 +127,12 @@ const OFFERED: readonly number[] = [
 /** Of the first act. It is changed once: who waits for the session waits for what is compiled. */
 export const LOOKED_AT: readonly Step[] = [
   step(abi.FUSE_INIT, ROOT, OFFERED),
-  ...CHANGE,
+  ...changes(1),
   ...Array.from({ length: PASSES }, () => LOOK).flat(),
 ];
 
 /** Of the second. */
 export const CHANGED: readonly Step[] = [
   step(abi.FUSE_INIT, ROOT, OFFERED),
-  ...Array.from({ length: CHANGES }, () => [...CHANGE, ...LOOK]).flat(),
+  ...Array.from({ length: DIRECTORIES }, () => [...changes(CHANGES), ...LOOK]).flat(),
 ];

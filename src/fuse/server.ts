@@ -62,6 +62,8 @@ export class Server {
   /** Requests whose data is being made ready elsewhere. */
   #waiting: { request: Uint8Array; job: NotYet['job'] }[] = [];
   #taint: string | undefined;
+  /** Requests until the next look at the whole. */
+  #untilLook: number;
 
   constructor(options: ServerOptions) {
     this.#options = options;
@@ -72,6 +74,7 @@ export class Server {
       options.channel.reply,
       options.passthrough,
     );
+    this.#untilLook = options.onInterval?.requests ?? Infinity;
     options.late?.open(options.channel.request);
   }
 
@@ -108,33 +111,38 @@ export class Server {
 
   /** Serves until the device gives an error. @returns that error, negative: -ENODEV when the mount is gone. */
   run(): number {
-    const { onWake, onIdle, onInterval, wake } = this.#options;
-    const interval = onInterval?.requests ?? Infinity;
-    let untilLook = interval;
     let length = this.#channel.receive();
-    while (length >= 0) {
-      if (length === 0) {
-        onWake?.();
-        this.#takeUp();
-        // Whoever has more to do is woken as soon as no request is there.
-        if (this.#held.length === 0 && onIdle?.() === true) wake?.();
-        length = this.#held.length === 0 ? this.#channel.receive() : this.#answerAndTake(NO_REPLY);
-        continue;
-      }
-      let result = this.#serve(length);
-      // A refusal is no reason to lose what was written before it was met.
-      if (result < 0) this.#storeLate();
-      if (result === -abi.ENOSPC && this.#reclaim(length)) result = this.#serve(length);
-      // One BATCH_FORGET may be all that is heard of tens of thousands of files.
-      const isMany = this.#exchange.request.opcode === abi.FUSE_BATCH_FORGET;
-      if (--untilLook <= 0 || isMany) {
-        untilLook = interval;
-        onInterval?.look();
-      }
-      length =
-        this.#held.length === 0 ? this.#answerAndReceive(result) : this.#answerAndTake(result);
-    }
+    // Little is in this loop, for it is entered once: V8 replaces what is called from it, as soon as it has compiled that.
+    while (length >= 0) length = length === 0 ? this.#wakeUp() : this.#turn(length);
     return length;
+  }
+
+  /** Does what somebody was woken for. @returns the length of the next request, as `receive` does. */
+  #wakeUp(): number {
+    const { onWake, onIdle, wake } = this.#options;
+    onWake?.();
+    this.#takeUp();
+    // Whoever has more to do is woken as soon as no request is there.
+    if (this.#held.length === 0 && onIdle?.() === true) wake?.();
+    return this.#held.length === 0 ? this.#channel.receive() : this.#answerAndTake(NO_REPLY);
+  }
+
+  /** Serves and answers a request. @returns the length of the next, as `receive` does. */
+  #turn(length: number): number {
+    let result = this.#serve(length);
+    // A refusal is no reason to lose what was written before it was met.
+    if (result < 0) this.#storeLate();
+    if (result === -abi.ENOSPC && this.#reclaim(length)) result = this.#serve(length);
+    // One BATCH_FORGET may be all that is heard of tens of thousands of files.
+    const isMany = this.#exchange.request.opcode === abi.FUSE_BATCH_FORGET;
+    if (--this.#untilLook <= 0 || isMany) this.#look();
+    return this.#held.length === 0 ? this.#answerAndReceive(result) : this.#answerAndTake(result);
+  }
+
+  #look(): void {
+    const { onInterval } = this.#options;
+    this.#untilLook = onInterval?.requests ?? Infinity;
+    onInterval?.look();
   }
 
   #answerAndReceive(result: number): number {
