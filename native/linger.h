@@ -9,8 +9,8 @@
 
 // It pays while a program is at work: its next request comes before this thread would be asleep, and waking a processor that
 // has gone idle takes longer than serving a request (on virtual machines, many times longer). When nothing came, so many of
-// the next waits are spent asleep. Where several threads ask in turn, they have more use for the processor: those that a
-// reply wakes look for an idle one (bench/profile-2026-11-29.txt).
+// the next waits are spent asleep. Where several threads ask in turn, programs take longer with it than without
+// (npm ci in bench/profile-2026-11-29.txt), for want of an idle processor as it seems.
 class Linger {
  public:
   // Before each wait.

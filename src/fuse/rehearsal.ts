@@ -5,8 +5,8 @@
  * filesystem of its own, over the folder of these very modules; nothing of it is left but the code.
  */
 import { fileURLToPath } from 'node:url';
-import { LateStores } from '../layers/late-stores.ts';
 import { DirectoryLayer } from '../layers/directory.ts';
+import { LateStores } from '../layers/late-stores.ts';
 import { MemoryUpper } from '../layers/memory.ts';
 import type { MemoryNode } from '../layers/memory-node.ts';
 import { DirectoryUpper, type DirectoryUpperOptions } from '../layers/overlayfs-dir.ts';
@@ -221,16 +221,18 @@ export class Rehearsal implements Disposable {
     const late = new LateStores(this.#native);
     const overlay = this.#overlay(late);
     const channel = new Stage(script);
+    const kind = this.#kinds++;
     const server = new Server({
-      channel: disguised(channel, this.#kinds++),
+      channel: disguised(channel, kind),
       filesystem: overlay,
       late,
       history: this.#programs && new History(this.#programs, overlay, HISTORY_ENTRIES),
       // Whatever goes wrong here, goes wrong again where it matters.
       log: () => {},
+      // In each slice, and by functions from two places, as the channel's are.
       onInterval: {
         requests: SLICE - 1,
-        look: this.#begun % 2 === 0 ? () => overlay.usage() : overlay.usage.bind(overlay),
+        look: kind % 2 === 0 ? () => overlay.usage() : overlay.usage.bind(overlay),
       },
     });
     return { channel, server, overlay };
