@@ -10,6 +10,7 @@ void Add(Napi::Object exports, const char* name) {
 
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("Channel", DefineChannel(env));
+  exports.Set("ReadAhead", DefineReadAhead(env));
   Add<BackingOpen>(exports, "backingOpen");
   Add<BackingClose>(exports, "backingClose");
   Add<OpenBeneath>(exports, "openBeneath");

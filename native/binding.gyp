@@ -17,6 +17,7 @@
         'mounts.cc',
         'pool.cc',
         'process.cc',
+        'read-ahead.cc',
         'relay.cc',
         'sockets.cc',
         'syscalls.cc',

@@ -290,6 +290,7 @@ bool Channel::Begin(uint64_t unique, std::vector<Segment>& waiting, size_t lengt
     statistics_->Add(Statistics::kCrowded);
     return false;
   }
+  statistics_->Add(Statistics::kWaited);
   for (const Segment& segment : waiting) Loans::Lend(segment.fd);
   Job job;
   job.segments = std::move(waiting);

@@ -1,27 +1,11 @@
 #include "pool.h"
 #include "loans.h"
+#include "signals.h"
 
 #include <algorithm>
-#include <csignal>
 #include <cstring>
 
 namespace {
-
-// Signals are for the main thread.
-class SignalsBlocked {
- public:
-  SignalsBlocked() {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before_);
-  }
-  SignalsBlocked(const SignalsBlocked&) = delete;
-  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
-  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-
- private:
-  sigset_t before_;
-};
 
 constexpr int64_t kPage = 4096;
 constexpr size_t kBuffersPerThread = 2;

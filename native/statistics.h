@@ -13,7 +13,7 @@
 
 class Statistics {
  public:
-  enum Counter : size_t { kPooled, kCrowded, kRefused, kNotified, kUnnotified, kRelayed };
+  enum Counter : size_t { kPooled, kCrowded, kRefused, kNotified, kUnnotified, kRelayed, kWaited };
 
   static constexpr size_t kCounters = 8;
   static constexpr size_t kOpcodes = 64;

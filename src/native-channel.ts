@@ -1,7 +1,7 @@
 /** The addon's channel to /dev/fuse, typed. */
 
 /**
- * `Channel.statistics` as a BigUint64Array: COUNTERS values of which the first six are named here, then for each
+ * `Channel.statistics` as a BigUint64Array: COUNTERS values of which the first seven are named here, then for each
  * opcode below OPCODES a row of ROW values: requests received, nanoseconds from receipt to reply sent, and a
  * histogram of those in BUCKETS powers of two (bucket b counts 2^b to 2^(b+1) ns).
  */
@@ -17,6 +17,8 @@ export const STATISTICS = {
   UNNOTIFIED: 4,
   /** Long replies whose bytes never entered this process. */
   RELAYED: 5,
+  /** Replies whose reads had to wait for a disk. */
+  WAITED: 6,
   COUNTERS: 8,
   OPCODES: 64,
   BUCKETS: 40,

@@ -68,8 +68,25 @@ export interface PackedListing {
   hasLarge: boolean;
 }
 
+/** A thread, from its first use on, that opens files before they are read. */
+export interface NativeReadAhead {
+  /**
+   * Opens files of a directory, as `openBeneath` does, keeps them open for `take`, and has the kernel read how they begin. Where
+   * too much of that waits already, nothing is done.
+   *
+   * @param place  stands for the directory, in `take`; never for another.
+   * @returns how many files there were in all, up to now, whose beginning was not in memory.
+   */
+  begin(place: number, dirfd: number, flags: number, names: ByteString[]): number;
+  /** The file that was opened so, from now on the caller's, or -ENOENT. */
+  take(place: number, name: ByteString): number;
+  /** Joins the thread and closes what nobody took. Nothing may be used after. */
+  close(): void;
+}
+
 export interface Native {
   readonly Channel: new (options: ChannelOptions) => Channel;
+  readonly ReadAhead: new () => NativeReadAhead;
   /**
    * FUSE_DEV_IOC_BACKING_OPEN of `device`: the file of `fd` is one that opens can be answered with. Its mount counts and not how
    * `fd` was opened: the kernel opens it again, as whoever asked opens.

@@ -1,4 +1,5 @@
 /** What a group of rows is: work on one fresh mount, and who does it. */
+import { join } from 'node:path';
 import type { Inputs } from './inputs.ts';
 import type { Part } from './parts.ts';
 import type { Peer, Place } from './peers.ts';
@@ -55,4 +56,24 @@ export function row(name: string, what: string, targets: Row['targets']): Row {
 /** Reads all of the small files below `folder`. */
 export function filesOf({ scale }: Inputs, folder: string, processes: number): Words {
   return ['small', folder, scale.smallDirs, scale.smallFiles, processes];
+}
+
+/** The same, each process a part of them: all of them would wait for the same files, one after another. */
+export function partsOf(inputs: Inputs, folder: string, processes: number): Words {
+  const [, ...words] = filesOf(inputs, folder, processes);
+  return ['small-parts', ...words];
+}
+
+/**
+ * Names and attributes of the small files are known to everybody then, and the data to nobody. What is no longer in memory was
+ * there: files have been read before. The lower comes first, for a mount may show its pages.
+ */
+export async function evict(
+  { inputs, place, untimed }: Bench,
+  lower: string,
+  ...below: string[]
+): Promise<void> {
+  const { smallDirs, smallFiles } = inputs.scale;
+  await untimed('small', join(place.root, 'small'), Math.min(smallDirs, 10), smallFiles, 1);
+  await untimed('evict', join(lower, 'small'), join(place.root, 'small'), ...below);
 }

@@ -1,5 +1,5 @@
 /** What is worked on, made for each run: a file system of its own where that can be had, read-only while it is measured. */
-import { mkdirSync, readdirSync } from 'node:fs';
+import { mkdirSync, readdirSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Commits } from './commits.ts';
@@ -94,12 +94,17 @@ export interface Inputs {
   readonly work: string;
   /** Read-only: bin/, and the parts. */
   readonly lower: string;
+  /** small/, on the disk that the folder is on. */
+  readonly disk: string;
   /** C files, `unit-N.c`. */
   readonly sources: string;
   /** The file that the lower's file system is in, if it has one of its own. */
   readonly image?: string;
   readonly commits: Commits;
 }
+
+/** f_type of statfs(2). */
+const TMPFS_MAGIC = 0x01021994;
 
 const IMAGE_BYTES = 6 * 2 ** 30;
 /** Inodes of the image: more than the largest scale needs. */
@@ -122,12 +127,15 @@ export async function makeInputs(
   mkdirSync(join(lower, 'bin'));
   await run('cp', ['/usr/bin/true', join(lower, 'bin/true')]);
   const sources = join(folder, 'sources');
+  // What is in memory alone cannot be evicted.
+  const hasDisk = image === undefined || statfsSync(folder).type !== TMPFS_MAGIC;
+  const disk = join(hasDisk ? folder : lower, 'disk');
   const grow = (...words: (string | number)[]) => run(work, words.map(String));
-  await makeParts(parts, { scale, folder, lower, sources, grow });
-  await run('sync', ['-f', lower]);
+  await makeParts(parts, { scale, folder, lower, disk, sources, grow });
+  await run('sync', ['-f', lower, folder]);
   if (image !== undefined) await run('mount', ['-o', 'remount,ro', lower]);
   const commits = new Commits(join(folder, 'commits'), lower, work);
-  const inputs = { scale, work, lower, sources, commits };
+  const inputs = { scale, work, lower, disk, sources, commits };
   return image === undefined ? inputs : { ...inputs, image };
 }
 

@@ -5,14 +5,16 @@ import { join } from 'node:path';
 import type { Scale } from './inputs.ts';
 import { run, WORK_ENV } from './process.ts';
 
-/** tree/, small/, flat-N/, big, small.tar with small.deb, repo/, npm/; and the C files, which are not in the lower. */
-export type Part = 'tree' | 'small' | 'flat' | 'big' | 'archives' | 'repo' | 'npm' | 'sources';
+/** disk/small/ in the folder itself, and in the lower: tree/, small/, flat-N/, big, small.tar with small.deb, repo/, npm/; and the C files, which are not in the lower. */
+export type Part =
+  'disk' | 'tree' | 'small' | 'flat' | 'big' | 'archives' | 'repo' | 'npm' | 'sources';
 
 export interface Making {
   readonly scale: Scale;
   /** A folder for what is not kept. */
   readonly folder: string;
   readonly lower: string;
+  readonly disk: string;
   readonly sources: string;
   /** Runs `work`. */
   readonly grow: (...words: (string | number)[]) => Promise<string>;
@@ -27,6 +29,13 @@ interface Recipe {
 
 /** Each after what it is made from. */
 const RECIPES: readonly Recipe[] = [
+  {
+    part: 'disk',
+    async make({ grow, disk, scale }) {
+      mkdirSync(disk, { recursive: true });
+      await grow('grow-small', join(disk, 'small'), scale.smallDirs, scale.smallFiles);
+    },
+  },
   {
     part: 'tree',
     make: ({ grow, lower, scale }) =>

@@ -35,7 +35,7 @@ export interface Peer {
 const MOUNT_MS = 10_000;
 
 /** Nothing over the lower: what there is to lose. Its new files are made on the tmpfs. */
-const plain: Peer = {
+export const plain: Peer = {
   name: 'plain',
   missing: () => undefined,
   open: (lower, folder) =>

@@ -1,6 +1,7 @@
 /** Rows with peers of their own: how a commit comes to be seen and to be, and what a command costs. */
+import { join } from 'node:path';
 import { FILES_PER_DIR } from './commits.ts';
-import { filesOf, type Group, row, type Row } from './group.ts';
+import { evict, filesOf, type Group, partsOf, row, type Row } from './group.ts';
 import type { Inputs } from './inputs.ts';
 import {
   COMMIT,
@@ -9,11 +10,26 @@ import {
   FIRST_OURS,
   KEEP_OURS,
   KEEP_THEIRS,
+  MODES,
   NODE,
   RUN,
 } from './ours.ts';
+import { plain } from './peers.ts';
 
 export const APART: readonly Group[] = [
+  {
+    // Who reads such a device in order finds more read ahead than he asked for, by what lies below it.
+    name: 'evicted-image',
+    needs: ['small'],
+    rows: [row('evicted-4-image', 'as evicted-4, of a loop device', { '-': 2 })],
+    among: { modes: MODES.slice(0, 2), peers: [plain] },
+    warm: (inputs) => filesOf(inputs, join(inputs.lower, 'small'), 1),
+    async run(bench) {
+      const { inputs, place, timed } = bench;
+      await evict(bench, inputs.lower, ...(inputs.image === undefined ? [] : [inputs.image]));
+      await timed('evicted-4-image', '-', ...partsOf(inputs, join(place.root, 'small'), 4));
+    },
+  },
   {
     name: 'commit',
     needs: ['repo'],

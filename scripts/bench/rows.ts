@@ -4,7 +4,7 @@
  */
 import { cpSync } from 'node:fs';
 import { join } from 'node:path';
-import { filesOf, type Group, row, type Words } from './group.ts';
+import { evict, filesOf, type Group, partsOf, row, type Words } from './group.ts';
 import type { Inputs } from './inputs.ts';
 import { NPM_FILES, npmOptions, npmPackages } from './parts.ts';
 import { CannotDo } from './process.ts';
@@ -43,28 +43,29 @@ export const GROUPS: readonly Group[] = [
   },
   {
     name: 'evicted',
-    needs: ['small'],
+    needs: ['disk'],
     rows: [
       {
+        name: 'evicted',
+        what: 'open, read, close 20,000 small files, their data to be read from the disk',
+        targets: { '-': 2 },
+        rival: 'plain',
+      },
+      {
         name: 'evicted-4',
-        what: 'open, read, close 20,000 small files, a quarter by each of four processes, their data to be read from the disk',
+        what: 'the same, a quarter by each of four processes',
         targets: { '-': 2 },
         rival: 'plain',
       },
     ],
-    warm: (inputs) => readSmall(inputs, inputs.lower, 1),
-    async run({ inputs, place, timed, untimed }) {
-      // What is no longer in memory was there: files have been read before.
-      const { smallDirs, smallFiles } = inputs.scale;
-      const dirs = Math.min(smallDirs, 10);
-      await untimed('small', join(place.root, 'small'), dirs, smallFiles, 1);
-      // Names and attributes are known to everybody, and the data to nobody: not even to the image. The lower comes first,
-      // for a mount may show its pages.
-      const image = inputs.image === undefined ? [] : [inputs.image];
-      await untimed('evict', join(inputs.lower, 'small'), join(place.root, 'small'), ...image);
-      // Not each of them all files: they would wait for the same ones, one after another.
-      const [, ...words] = readSmall(inputs, place.root, 4);
-      await timed('evicted-4', '-', 'small-parts', ...words);
+    lower: ({ disk }) => disk,
+    warm: (inputs) => readSmall(inputs, inputs.disk, 1),
+    async run(bench) {
+      const { inputs, place, timed } = bench;
+      await evict(bench, inputs.disk);
+      await timed('evicted', '-', ...readSmall(inputs, place.root, 1));
+      await evict(bench, inputs.disk);
+      await timed('evicted-4', '-', ...readParts(inputs, place.root, 4));
     },
   },
   {
@@ -262,6 +263,10 @@ export const GROUPS: readonly Group[] = [
 
 function readSmall(inputs: Inputs, root: string, processes: number): Words {
   return filesOf(inputs, join(root, 'small'), processes);
+}
+
+function readParts(inputs: Inputs, root: string, processes: number): Words {
+  return partsOf(inputs, join(root, 'small'), processes);
 }
 
 function flatFolders({ scale }: Inputs, root: string): string[] {

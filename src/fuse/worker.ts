@@ -246,6 +246,7 @@ class Worker {
     const statistics = new BigUint64Array(channel.statistics);
     this.#subject.refused = () => Number(statistics[STATISTICS.REFUSED] ?? 0n);
     this.#subject.operations = () => operationStatistics(statistics);
+    this.#overlay.readAhead(new Uint32Array(channel.statistics, 8 * STATISTICS.WAITED, 1));
     const end = server.run();
     this.#rehearsal[Symbol.dispose]();
     if (end !== -ENODEV) this.#log(`the device failed: errno ${-end}`);

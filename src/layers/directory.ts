@@ -26,6 +26,8 @@ const EOPNOTSUPP = 95;
 const EPERM = 1;
 const ENOENT = 2;
 
+const READ_FLAGS: number = constants.O_RDONLY | constants.O_NONBLOCK;
+
 /** Names are stat'ed this many at a time. */
 const BATCH = 64;
 
@@ -81,8 +83,8 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
   readonly #opened: OpenFiles<DirectoryNode>;
   readonly #onProblem: ((message: string) => void) | undefined;
   readonly #problems: Set<string> = new Set();
-  /** Cleared at the first EPERM: only a file's owner may ask for it. */
-  #noatime: number = O_NOATIME;
+  /** Without O_NOATIME from the first EPERM on: only a file's owner may ask for it. */
+  #readFlags: number = READ_FLAGS | O_NOATIME;
 
   /** @param rootFd  of a directory, O_PATH will do; closed with the layer. */
   constructor(native: Native, rootFd: number, options: DirectoryLayerOptions) {
@@ -176,6 +178,10 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
 
   file(node: DirectoryNode): number {
     return this.#file(node);
+  }
+
+  readAhead(dir: DirectoryNode, names: Name[]): number {
+    return this.#opened.ahead.begin(dir, this.#directory(dir), this.#readFlags, names);
   }
 
   isOpaque(dir: DirectoryNode): boolean {
@@ -276,10 +282,11 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
     const cached = this.#opened.files.get(node);
     if (cached !== undefined) return cached;
     this.#refuseMoved(node, 'metacopy');
-    let fd = this.#open(node, constants.O_RDONLY | constants.O_NONBLOCK | this.#noatime);
-    if (fd === -EPERM && this.#noatime !== 0) {
-      this.#noatime = 0;
-      fd = this.#open(node, constants.O_RDONLY | constants.O_NONBLOCK);
+    let fd = this.#opened.ahead.take(node.parent, node.name);
+    if (fd < 0) fd = this.#open(node, this.#readFlags);
+    if (fd === -EPERM && this.#readFlags !== READ_FLAGS) {
+      this.#readFlags = READ_FLAGS;
+      fd = this.#open(node, READ_FLAGS);
     }
     this.#opened.files.set(node, check(fd));
     return fd;

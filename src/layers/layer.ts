@@ -165,6 +165,13 @@ export interface LowerLayer<Node extends object> {
   /** A readable fd of the host's file that holds the contents of a regular file and nothing else, where there is one. */
   file?(node: Node): number;
 
+  /**
+   * Told of regular files of a directory that are likely to be read soon.
+   *
+   * @returns how many of those that it was told of, up to now, have not been in memory.
+   */
+  readAhead?(dir: Node, names: Name[]): number;
+
   /** Ends the layer: closes what it holds. */
   close(): void;
 }

@@ -1,6 +1,7 @@
 /** Descriptors of a layer's nodes, which are a cache: what is not in it is opened again. */
 import { LRUCache } from 'lru-cache';
 import type { Native } from '../native.ts';
+import { OpenedAhead } from './opened-ahead.ts';
 
 /** How many of each kind are kept at most. */
 export interface OpenLimits {
@@ -14,8 +15,8 @@ const USEFUL = 2048;
 const USEFUL_DIRECTORIES = 2 * USEFUL;
 /** With fewer, a request could lose what it has just opened. */
 const LEAST = 16;
-/** For all else: the device, the pool's reads, snapshots, the control socket. */
-const RESERVED = 192;
+/** For all else: what is opened ahead, the device, the pool's reads, snapshots, the control socket. */
+const RESERVED = 320;
 
 /** What the lowers, all together, and the upper may each keep open, of what RLIMIT_NOFILE allows the process. */
 export function openLimits(native: Native): OpenLimits {
@@ -27,14 +28,17 @@ export function openLimits(native: Native): OpenLimits {
 export class OpenFiles<Node extends object> {
   readonly directories: LRUCache<Node, number>;
   readonly files: LRUCache<Node, number>;
+  readonly ahead: OpenedAhead;
 
   constructor(native: Native, limits: OpenLimits) {
     const dispose = (fd: number): void => void native.close(fd);
     this.directories = new LRUCache({ max: limits.directories, dispose });
     this.files = new LRUCache({ max: limits.files, dispose });
+    this.ahead = new OpenedAhead(native);
   }
 
   close(): void {
+    this.ahead.close();
     this.files.clear();
     this.directories.clear();
   }

@@ -32,6 +32,7 @@ export function read<Node extends object>(
   }
   const ref = source ?? inode.lowers[0];
   if (ref === undefined) throw new FsError('ESTALE');
+  if (offset === 0) tree.ahead.observe(inode);
   // A lower file ends where it ends: the kernel knows its size.
   ref.layer.read(ref.node, offset, length, into);
 }

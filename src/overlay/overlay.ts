@@ -81,6 +81,11 @@ export class Overlay<Node extends object = object> implements Filesystem {
     this.backed = new TreeBacking(this.#tree);
   }
 
+  /** Has lower files be read ahead. @param waited  how many reads have had to wait for a disk, of all up to now. */
+  readAhead(waited: Uint32Array): void {
+    this.#tree.ahead.waited = waited;
+  }
+
   lookup(parent: number, name: Name, entry: Entry): void {
     checkName(name);
     const dir = this.#tree.directory(parent);

@@ -9,6 +9,7 @@ import { LowerStack } from '../layers/stack.ts';
 import type { LowerRef, UpperLayer } from '../layers/upper.ts';
 import { InodeTable } from './inode.ts';
 import type { Inode } from './inode.ts';
+import { ReadAhead } from './read-ahead.ts';
 
 const DT_DIR = 4;
 
@@ -20,6 +21,7 @@ export class Tree<Node extends object> {
   readonly table: InodeTable<Node>;
   readonly root: Inode<Node>;
   readonly stack: LowerStack;
+  readonly ahead: ReadAhead<Node>;
   /** Default ACLs are heeded. */
   readonly hasAcl: boolean;
   /** Upper nodes of lower files with several links, by their number: every name of the file leads here. */
@@ -39,6 +41,7 @@ export class Tree<Node extends object> {
     this.upper = upper;
     this.hasAcl = hasAcl;
     this.stack = new LowerStack(lowers);
+    this.ahead = new ReadAhead(this);
     this.table = new InodeTable((inode) => this.#dropped(inode));
     const root = upper.attach(this.stack);
     const refs = root === undefined ? this.stack.roots : upper.origin(root);
@@ -294,5 +297,10 @@ export class Tree<Node extends object> {
     const entries = this.stack.entries(dir.lowers);
     this.#entries.set(dir, entries);
     return entries;
+  }
+
+  /** The same, if somebody has listed the directory lately. */
+  knownEntries(dir: Inode<Node>): Entries | undefined {
+    return this.#entries.peek(dir);
   }
 }
