@@ -214,9 +214,10 @@ Napi::Value SendDatagram(const Info& info);
 
 // channel.cc: the class Channel, as in src/native-channel.ts, and the device's own ioctls.
 Napi::Function DefineChannel(Napi::Env env);
-// read-ahead.cc: the class ReadAhead, as in src/native.ts.
-Napi::Function DefineReadAhead(Napi::Env env);
 Napi::Value BackingOpen(const Info& info);
 Napi::Value BackingClose(const Info& info);
+
+// read-ahead.cc: the class ReadAhead, as in src/native.ts.
+Napi::Function DefineReadAhead(Napi::Env env);
 
 #endif

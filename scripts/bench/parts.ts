@@ -5,7 +5,10 @@ import { join } from 'node:path';
 import type { Scale } from './inputs.ts';
 import { run, WORK_ENV } from './process.ts';
 
-/** disk/small/ in the folder itself, and in the lower: tree/, small/, flat-N/, big, small.tar with small.deb, repo/, npm/; and the C files, which are not in the lower. */
+/**
+ * In the lower tree/, small/, flat-N/, big, small.tar with small.deb, repo/, npm/; beside it the C files, and small/ on the
+ * disk.
+ */
 export type Part =
   'disk' | 'tree' | 'small' | 'flat' | 'big' | 'archives' | 'repo' | 'npm' | 'sources';
 

@@ -1,4 +1,4 @@
-/** Rows with peers of their own: how a commit comes to be seen and to be, and what a command costs. */
+/** Rows with peers of their own: a loop device, how a commit comes to be seen and to be, and what a command costs. */
 import { join } from 'node:path';
 import { FILES_PER_DIR } from './commits.ts';
 import { evict, filesOf, type Group, partsOf, row, type Row } from './group.ts';
