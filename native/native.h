@@ -144,6 +144,8 @@ int64_t ThroughProc(int dirfd, const ByteString& path, Call call) {
 }
 
 // syscalls.cc: files, by descriptors and names. Each is documented in src/native.ts.
+// The first is openBeneath for C++. @returns -1 with errno when it fails.
+int OpenedBeneath(int dirfd, const char* path, uint32_t flags, uint32_t mode);
 Napi::Value OpenBeneath(const Info& info);
 Napi::Value Open(const Info& info);
 Napi::Value Close(const Info& info);

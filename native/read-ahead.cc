@@ -5,11 +5,9 @@
 
 #include <condition_variable>
 #include <deque>
-#include <linux/openat2.h>
 #include <mutex>
 #include <pthread.h>
 #include <string>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unordered_map>
 #include <vector>
@@ -26,13 +24,6 @@ struct Batch {
   uint32_t flags;
   std::vector<std::string> names;
 };
-
-int OpenIn(int dir, const std::string& name, uint32_t flags) {
-  open_how how{};
-  how.flags = flags | O_CLOEXEC;
-  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS;
-  return static_cast<int>(syscall(SYS_openat2, dir, name.c_str(), &how, sizeof how));
-}
 
 // A try that must not wait makes the kernel begin with what is missing. @returns whether it was.
 bool BeginReading(int fd) {
@@ -122,7 +113,7 @@ class ReadAhead : public Napi::ObjectWrap<ReadAhead> {
       batches_.pop_front();
       for (const std::string& name : batch.names) {
         lock.unlock();
-        const int fd = OpenIn(batch.dir, name, batch.flags);
+        const int fd = OpenedBeneath(batch.dir, name.c_str(), batch.flags, 0);
         const bool missed = fd >= 0 && BeginReading(fd);
         lock.lock();
         if (missed) missing_++;

@@ -61,20 +61,24 @@ int EmptyPath(const ByteString& path) { return path.empty() ? AT_EMPTY_PATH : 0;
 
 }  // namespace
 
-Napi::Value OpenBeneath(const Info& info) {
-  const ByteString path(info, 1);
+int OpenedBeneath(int dirfd, const char* path, uint32_t flags, uint32_t mode) {
   open_how how{};
-  how.flags = Uint(info, 2) | O_CLOEXEC;
+  how.flags = flags | O_CLOEXEC;
   // openat2(2) refuses mode bits where nothing is created.
-  if ((how.flags & O_CREAT) != 0 || (how.flags & O_TMPFILE) == O_TMPFILE) how.mode = Uint(info, 3);
+  if ((how.flags & O_CREAT) != 0 || (how.flags & O_TMPFILE) == O_TMPFILE) how.mode = mode;
   how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS;
   // EAGAIN: a rename or mount elsewhere raced with the walk, and RESOLVE_BENEATH could not be sure.
   long fd = 0;
   for (int attempt = 0; attempt < 32; attempt++) {
-    fd = syscall(SYS_openat2, Int(info, 0), path.c_str(), &how, sizeof how);
+    fd = syscall(SYS_openat2, dirfd, path, &how, sizeof how);
     if (fd >= 0 || (errno != EAGAIN && errno != EINTR)) break;
   }
-  return Called(info, fd);
+  return static_cast<int>(fd);
+}
+
+Napi::Value OpenBeneath(const Info& info) {
+  const ByteString path(info, 1);
+  return Called(info, OpenedBeneath(Int(info, 0), path.c_str(), Uint(info, 2), Uint(info, 3)));
 }
 
 Napi::Value Open(const Info& info) {

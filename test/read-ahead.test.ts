@@ -209,12 +209,18 @@ async function until(t: ExecutionContext, isSo: () => boolean): Promise<void> {
   t.true(isSo());
 }
 
-test('files are opened ahead, given away once, and closed where nobody takes them', async (t) => {
+/** What opens files of a folder. */
+function opener(t: ExecutionContext) {
   const folder = planted(t);
   const fd = native.open(folder, constants.O_RDONLY | constants.O_DIRECTORY, 0);
   t.teardown(() => native.close(fd));
   const ahead = new native.ReadAhead();
   t.teardown(() => ahead.close());
+  return { folder, fd, ahead };
+}
+
+test('files are opened ahead, given away once, and closed where nobody takes them', async (t) => {
+  const { folder, fd, ahead } = opener(t);
   t.is(ahead.take(1, 'f00'), -ENOENT);
   t.is(ahead.begin(1, fd, FLAGS, ['f00', 'absent', 'f01.link', '../x', '/etc/passwd', '']), 0);
   ahead.begin(1, fd, FLAGS, ['f02', 'f02', 'f03']);
@@ -236,11 +242,7 @@ test('files are opened ahead, given away once, and closed where nobody takes the
 });
 
 test('no more files are kept open than can be of use', async (t) => {
-  const folder = planted(t);
-  const fd = native.open(folder, constants.O_RDONLY | constants.O_DIRECTORY, 0);
-  t.teardown(() => native.close(fd));
-  const ahead = new native.ReadAhead();
-  t.teardown(() => ahead.close());
+  const { folder, fd, ahead } = opener(t);
   for (let place = 1; place <= 5; place++) {
     ahead.begin(place, fd, FLAGS, NAMES);
     // The last is there: the thread has come to the end of it.

@@ -65,7 +65,7 @@ export const GROUPS: readonly Group[] = [
       await evict(bench, inputs.disk);
       await timed('evicted', '-', ...readSmall(inputs, place.root, 1));
       await evict(bench, inputs.disk);
-      await timed('evicted-4', '-', ...readParts(inputs, place.root, 4));
+      await timed('evicted-4', '-', ...partsOf(inputs, join(place.root, 'small'), 4));
     },
   },
   {
@@ -263,10 +263,6 @@ export const GROUPS: readonly Group[] = [
 
 function readSmall(inputs: Inputs, root: string, processes: number): Words {
   return filesOf(inputs, join(root, 'small'), processes);
-}
-
-function readParts(inputs: Inputs, root: string, processes: number): Words {
-  return partsOf(inputs, join(root, 'small'), processes);
 }
 
 function flatFolders({ scale }: Inputs, root: string): string[] {
