@@ -9,15 +9,8 @@ import type { Filesystem } from '../overlay/filesystem.ts';
 import * as abi from './abi.ts';
 import type { History } from './history.ts';
 import { Exchange, NO_REPLY, SEGMENTS } from './exchange.ts';
+import { answerInit } from './init.ts';
 import type { Connection } from './negotiate.ts';
-import {
-  CONGESTION,
-  hasPassthrough,
-  MAX_BACKGROUND,
-  MAX_PAGES,
-  MAX_WRITE,
-  negotiate,
-} from './negotiate.ts';
 import { CHANGING, OPERATIONS } from './operations.ts';
 import type { Passthrough } from './passthrough.ts';
 
@@ -53,7 +46,17 @@ const BUGS_LOGGED_MAX = 100;
 export class Server {
   readonly #channel: Channel;
   readonly #filesystem: Filesystem;
-  readonly #options: ServerOptions;
+  // Not an object of options, whose shape is the caller's: what V8 compiles for one server is good for the next.
+  readonly #log: ServerOptions['log'];
+  readonly #late: LateStores | undefined;
+  readonly #passthrough: Passthrough | undefined;
+  readonly #onWake: ServerOptions['onWake'];
+  readonly #onIdle: ServerOptions['onIdle'];
+  readonly #wake: ServerOptions['wake'];
+  readonly #history: History | undefined;
+  readonly #look: (() => void) | undefined;
+  readonly #lookInterval: number;
+  readonly #onBug: ServerOptions['onBug'];
   readonly #exchange: Exchange;
   readonly #counts: Float64Array = new Float64Array(abi.OPCODES);
   readonly #bugs: Set<string> = new Set();
@@ -66,15 +69,24 @@ export class Server {
   #untilLook: number;
 
   constructor(options: ServerOptions) {
-    this.#options = options;
     this.#channel = options.channel;
     this.#filesystem = options.filesystem;
+    this.#log = options.log;
+    this.#late = options.late;
+    this.#passthrough = options.passthrough;
+    this.#onWake = options.onWake;
+    this.#onIdle = options.onIdle;
+    this.#wake = options.wake;
+    this.#history = options.history;
+    this.#look = options.onInterval?.look;
+    this.#lookInterval = options.onInterval?.requests ?? Infinity;
+    this.#onBug = options.onBug;
     this.#exchange = new Exchange(
       options.channel.request,
       options.channel.reply,
       options.passthrough,
     );
-    this.#untilLook = options.onInterval?.requests ?? Infinity;
+    this.#untilLook = this.#lookInterval;
     options.late?.open(options.channel.request);
   }
 
@@ -104,8 +116,7 @@ export class Server {
 
   /** Requests served that may have changed something; NaN, which equals nothing, while changes are made without any. */
   get mutations(): number {
-    const { passthrough } = this.#options;
-    if (passthrough?.isWriting === true) return Number.NaN;
+    if (this.#passthrough?.isWriting === true) return Number.NaN;
     return CHANGING.reduce((sum, opcode) => sum + (this.#counts[opcode] ?? 0), 0);
   }
 
@@ -119,11 +130,10 @@ export class Server {
 
   /** Does what somebody was woken for. @returns the length of the next request, as `receive` does. */
   #wakeUp(): number {
-    const { onWake, onIdle, wake } = this.#options;
-    onWake?.();
+    this.#onWake?.();
     this.#takeUp();
     // Whoever has more to do is woken as soon as no request is there.
-    if (this.#held.length === 0 && onIdle?.() === true) wake?.();
+    if (this.#held.length === 0 && this.#onIdle?.() === true) this.#wake?.();
     return this.#held.length === 0 ? this.#channel.receive() : this.#answerAndTake(NO_REPLY);
   }
 
@@ -135,14 +145,13 @@ export class Server {
     if (result === -abi.ENOSPC && this.#reclaim(length)) result = this.#serve(length);
     // One BATCH_FORGET may be all that is heard of tens of thousands of files.
     const isMany = this.#exchange.request.opcode === abi.FUSE_BATCH_FORGET;
-    if (--this.#untilLook <= 0 || isMany) this.#look();
+    if (--this.#untilLook <= 0 || isMany) this.#lookAtAll();
     return this.#held.length === 0 ? this.#answerAndReceive(result) : this.#answerAndTake(result);
   }
 
-  #look(): void {
-    const { onInterval } = this.#options;
-    this.#untilLook = onInterval?.requests ?? Infinity;
-    onInterval?.look();
+  #lookAtAll(): void {
+    this.#untilLook = this.#lookInterval;
+    this.#look?.();
   }
 
   #answerAndReceive(result: number): number {
@@ -153,7 +162,7 @@ export class Server {
       return channel.replySegmentsAndReceive(segments.values, segments.count);
     }
     const size = reply.finish(result);
-    if (this.#options.late?.isPending !== true) return channel.replyAndReceive(size);
+    if (this.#late?.isPending !== true) return channel.replyAndReceive(size);
     channel.send(size);
     this.#storeLate();
     return channel.receive();
@@ -161,14 +170,13 @@ export class Server {
 
   /** Before another request takes the memory that this one's bytes are in. */
   #storeLate(): void {
-    const { late, log } = this.#options;
-    if (late?.isPending !== true) return;
-    const error = late.run();
+    if (this.#late?.isPending !== true) return;
+    const error = this.#late.run();
     if (error >= 0) return;
     const { ino, incomplete } = this.#exchange;
     incomplete.add(ino);
     this.#taint ??= `bytes that were written to node ${ino} are lost: errno ${-error}`;
-    log(`bytes that were written to node ${ino} could not be stored: errno ${-error}`);
+    this.#log(`bytes that were written to node ${ino} could not be stored: errno ${-error}`);
   }
 
   /** Puts a request off until what it needs is ready; it is then served as if it had just come. */
@@ -206,19 +214,18 @@ export class Server {
    * @returns whether something was forgotten, so that another try makes sense.
    */
   #reclaim(length: number): boolean {
-    const { wake, onWake } = this.#options;
-    if (wake === undefined) return false;
+    if (this.#wake === undefined) return false;
     const { request } = this.#exchange;
     const current = request.bytes.slice(0, length);
     const { opcode } = request;
     let hasForgotten = false;
     while (this.#held.length < RECLAIM_MAX) {
-      wake();
+      this.#wake();
       const received = this.#channel.receive();
       // An error will be met again.
       if (received < 0) break;
       if (received === 0) {
-        onWake?.();
+        this.#onWake?.();
         this.#takeUp();
         break;
       }
@@ -247,7 +254,7 @@ export class Server {
     if (!request.begin(length)) return this.#malformed(opcode);
     if (operation === undefined) return -abi.ENOSYS;
     if (request.size < operation.size) return this.#malformed(opcode);
-    if (opcode === abi.FUSE_INIT) return this.#init();
+    if (opcode === abi.FUSE_INIT) return answerInit(exchange, this.#log);
     const ino = request.nodeid;
     // Nobody was ever given such a node.
     if (Number.isNaN(ino)) return this.#malformed(opcode);
@@ -255,7 +262,7 @@ export class Server {
     request.caller(exchange.caller);
     try {
       const result = operation.run(this.#filesystem, exchange);
-      if (result >= 0) this.#options.history?.record(opcode, exchange);
+      if (result >= 0) this.#history?.record(opcode, exchange);
       return result;
     } catch (error) {
       if (error instanceof NotYet) return this.#putOff(error, length);
@@ -271,7 +278,7 @@ export class Server {
   #failed(error: unknown, opcode: number, ino: number): number {
     const errno = errnoOf(error);
     if (errno === undefined) {
-      if (this.#options.onBug === 'rethrow') throw error;
+      if (this.#onBug === 'rethrow') throw error;
       this.#report(error, opcode, ino);
     }
     if (isSilent(opcode)) return NO_REPLY;
@@ -285,52 +292,7 @@ export class Server {
     const kind = `${opcode} ${stack}`;
     if (this.#bugs.size >= BUGS_LOGGED_MAX || this.#bugs.has(kind)) return;
     this.#bugs.add(kind);
-    this.#options.log(`bug in ${name} of node ${ino}, answered EIO: ${stack}`);
-  }
-
-  /**
-   * struct fuse_init_in: major@0 minor@4 max_readahead@8 flags@12 flags2@16, which is there when the kernel has flags
-   * to put in it. A newer major is told ours and asks again.
-   */
-  #init(): number {
-    const { request, reply } = this.#exchange;
-    const major = request.u32(0);
-    const minor = request.u32(4);
-    if (major > abi.FUSE_KERNEL_VERSION) {
-      reply.zero(0, abi.INIT_OUT_SIZE);
-      reply.u32(0, abi.FUSE_KERNEL_VERSION);
-      reply.u32(4, abi.FUSE_KERNEL_MINOR_VERSION);
-      return abi.INIT_OUT_SIZE;
-    }
-    if (major < abi.FUSE_KERNEL_VERSION || minor < abi.FUSE_OLDEST_MINOR_VERSION) {
-      this.#options.log(
-        `this kernel speaks FUSE ${major}.${minor}; ${abi.FUSE_KERNEL_VERSION}.${abi.FUSE_OLDEST_MINOR_VERSION} is the oldest that can be served`,
-      );
-      return -abi.EPROTO;
-    }
-    const flags2 = request.size >= 20 ? request.u32(16) : 0;
-    const { passthrough } = this.#options;
-    const io = passthrough === undefined ? 'cached' : 'passthrough';
-    const connection = negotiate(minor, request.u32(12), flags2, request.u32(8), io);
-    if (passthrough !== undefined && !hasPassthrough(connection)) {
-      this.#options.log('this kernel does not let FUSE filesystems pass reads and writes through');
-      return -abi.EPROTO;
-    }
-    this.#exchange.connection = connection;
-    reply.zero(0, abi.INIT_OUT_SIZE);
-    reply.u32(0, abi.FUSE_KERNEL_VERSION);
-    reply.u32(4, connection.minor);
-    reply.u32(8, connection.maxReadahead);
-    reply.u32(12, connection.flagsLow);
-    reply.u32(16, MAX_BACKGROUND | (CONGESTION << 16));
-    reply.u32(20, MAX_WRITE);
-    // time_gran: nanoseconds.
-    reply.u32(24, 1);
-    reply.u32(28, MAX_PAGES);
-    reply.u32(32, connection.flagsHigh);
-    // max_stack_depth: backing files may not be stacked themselves; in return we may be a lower of overlayfs.
-    reply.u32(36, passthrough === undefined ? 0 : 1);
-    return abi.INIT_OUT_SIZE;
+    this.#log(`bug in ${name} of node ${ino}, answered EIO: ${stack}`);
   }
 }
 

@@ -9,6 +9,9 @@ import type { LowerRef } from '../layers/upper.ts';
 import type { AclEntry } from './acl.ts';
 import { ROOT_INO } from './filesystem.ts';
 
+/** One for all: arrays made where inodes are would have V8 compile that anew when many have survived. */
+const NO_LOWERS: readonly LowerRef[] = [];
+
 /** What only a directory has. */
 export class Directory<Node extends object> {
   /** Inodes that have this one as parent. */
@@ -20,10 +23,8 @@ export class Directory<Node extends object> {
   /** What stat(2) shows as its number, for listings, once asked for. */
   shownIno: number | undefined = undefined;
   /** What lowers below the topmost have here. */
-  below: readonly LowerRef[] = [];
+  below: readonly LowerRef[] = NO_LOWERS;
 }
-
-const NO_LOWERS: readonly LowerRef[] = [];
 
 /**
  * There is one of every file that the kernel knows, so its bytes count: 112, and no other object belongs to a file. Fields
