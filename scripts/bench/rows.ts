@@ -21,8 +21,9 @@ export const GROUPS: readonly Group[] = [
     needs: ['tree'],
     rows: [row('walk', 'walk and lstat a tree of 140,000 entries', { cold: 2, warm: 0.8 })],
     warm: ({ lower }) => ['walk', join(lower, 'tree')],
-    async run({ place, timed }) {
+    async run({ place, rest, timed }) {
       const tree = join(place.root, 'tree');
+      await rest();
       await timed('walk', 'cold', 'walk', tree);
       await timed('walk', 'warm', 'walk', tree);
     },
@@ -35,7 +36,8 @@ export const GROUPS: readonly Group[] = [
       row('small-2', 'the same, by two processes at once', { warm: 0.9 }),
     ],
     warm: (inputs) => readSmall(inputs, inputs.lower, 1),
-    async run({ inputs, place, timed }) {
+    async run({ inputs, place, rest, timed }) {
+      await rest();
       await timed('small', 'cold', ...readSmall(inputs, place.root, 1));
       await timed('small', 'warm', ...readSmall(inputs, place.root, 1));
       await timed('small-2', 'warm', ...readSmall(inputs, place.root, 2));
@@ -73,8 +75,9 @@ export const GROUPS: readonly Group[] = [
     needs: ['flat'],
     rows: [row('readdir', 'list a directory of 10,000 entries', { cold: 4, warm: 0.35 })],
     warm: (inputs) => ['list', 1, ...flatFolders(inputs, inputs.lower)],
-    async run({ inputs, place, timed }) {
+    async run({ inputs, place, rest, timed }) {
       const folders = flatFolders(inputs, place.root);
+      await rest();
       await timed('readdir', 'cold', 'list', 1, ...folders);
       await timed('readdir', 'warm', 'list', 10, ...folders);
     },
@@ -123,7 +126,8 @@ export const GROUPS: readonly Group[] = [
     needs: ['small'],
     rows: [row('tar', 'tar of a source tree of 20,000 files', { cold: 2, warm: 0.9 })],
     warm: ({ lower }) => tarOf(lower),
-    async run({ place, timed }) {
+    async run({ place, rest, timed }) {
+      await rest();
       await timed('tar', 'cold', ...tarOf(place.root));
       await timed('tar', 'warm', ...tarOf(place.root));
     },
@@ -133,8 +137,9 @@ export const GROUPS: readonly Group[] = [
     needs: ['repo'],
     rows: [row('git', 'git status of 20,000 files', { cold: 2, warm: 0.9 })],
     warm: ({ lower }) => ['run', '-', lower, 'tar', 'cf', '-', 'repo'],
-    async run({ place, timed }) {
+    async run({ place, rest, timed }) {
       const words = ['run', '-', join(place.root, 'repo'), 'git', 'status', '--porcelain'];
+      await rest();
       await timed('git', 'cold', ...words);
       await timed('git', 'warm', ...words);
     },

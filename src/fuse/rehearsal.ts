@@ -15,22 +15,22 @@ import { UpperError } from '../errors.ts';
 import type { Native } from '../native.ts';
 import type { Channel } from '../native-channel.ts';
 import { Overlay } from '../overlay/overlay.ts';
-import * as abi from './abi.ts';
 import { History } from './history.ts';
 import type { Programs } from './programs.ts';
-import { CHANGED, LOOKED_AT, NOWHERE, type Step } from './rehearsal-script.ts';
+import { changed, REMOVED_FOLDER, LOOKED_AT, type Step } from './rehearsal-script.ts';
+import { disguised, Stage } from './rehearsal-stage.ts';
 import { Server } from './server.ts';
 
 /** What is rehearsed: each filesystem anew, one after another, so that no code is compiled for the objects of one alone. */
 interface Act {
   readonly filesystems: number;
-  readonly script: readonly Step[];
+  readonly script: (modules: readonly string[]) => readonly Step[];
 }
 
 /** What a session may wait for: compiling changes as well would cost its start more than it brings. */
-const FIRST: Act = { filesystems: 3, script: LOOKED_AT };
+const FIRST: Act = { filesystems: 3, script: () => LOOKED_AT };
 /** What is made, changed and removed by who unpacks something; nobody waits for it. */
-const SECOND: Act = { filesystems: 4, script: CHANGED };
+const SECOND: Act = { filesystems: 4, script: changed };
 /** How much a function may run before V8 looks at it again: in a rehearsal, and what V8 itself takes. */
 const BUDGET_REHEARSING = 2_000;
 const BUDGET = 132 * 1024;
@@ -41,97 +41,14 @@ const HISTORY_ENTRIES = 256;
 /** Of the tmpfs that stands for a session's directory. */
 const TMPFS_BYTES: number = 16 * 2 ** 20;
 
-const MEBIBYTE: number = 1 << 20;
-const PAGE = 4096;
 const O_PATH = 0o10000000;
+const O_DIRECTORY = 0o200000;
 
 /** The folder of modules, whether this one is in it or in a bundle. */
 const SOURCES: URL = new URL('../../src/', import.meta.url);
 
-/** Who asks: two that the history keeps in the same place. */
-const THREADS: readonly number[] = [1, 1, 1, 65];
-
 /** Requests at a time, while real ones may come: they wait a millisecond at most. */
 const SLICE = 4;
-
-/** A channel without a kernel: its requests are a script's. */
-class Stage implements Channel {
-  readonly request: ArrayBuffer = new ArrayBuffer(MEBIBYTE + PAGE);
-  readonly reply: ArrayBuffer = new ArrayBuffer(MEBIBYTE + PAGE);
-  readonly statistics: ArrayBuffer = new ArrayBuffer(0);
-  readonly #words: Uint32Array = new Uint32Array(this.request);
-  readonly #text: Buffer = Buffer.from(this.request);
-  readonly #answer: Uint32Array = new Uint32Array(this.reply);
-  readonly #script: readonly Step[];
-  /** Where this slice of the script ends. */
-  #end = 0;
-  readonly #nodes: number[] = [1, 0, 0, 0, 0, 0, 0, 0];
-  #at = 0;
-  /** Where the node in the next reply goes. */
-  #into = NOWHERE;
-  /** Requests that were refused, which none should be. */
-  refused = 0;
-
-  constructor(script: readonly Step[]) {
-    this.#script = script;
-  }
-
-  /** Has so many more requests come. @returns whether there are any. */
-  extend(count: number): boolean {
-    this.#end = Math.min(this.#at + count, this.#script.length);
-    return this.#at < this.#end;
-  }
-
-  receive(): number {
-    const next = this.#at < this.#end ? this.#script[this.#at++] : undefined;
-    if (next === undefined) return -abi.ENODEV;
-    this.#into = next.into;
-    const about = this.#nodes[next.about] ?? 0;
-    this.#words.set(next.words, abi.IN_HEADER_SIZE >> 2);
-    // Within a directory: `newdir` is the same.
-    if (next.opcode === abi.FUSE_RENAME2) this.#words[abi.IN_HEADER_SIZE >> 2] = about;
-    let length = abi.IN_HEADER_SIZE + 4 * next.words.length;
-    if (next.text !== '') {
-      length += this.#text.write(next.text, length, 'latin1');
-      this.#text[length++] = 0;
-    }
-    length += next.bytes;
-    const thread = THREADS[this.#at % THREADS.length] ?? 0;
-    this.#words.set([length, next.opcode, 1, 0, about, 0, 0, 0, thread, 0]);
-    return length;
-  }
-
-  replyAndReceive(): number {
-    const error = (this.#answer[1] ?? 0) | 0;
-    if (error !== 0 && error !== -abi.ENODATA) this.refused++;
-    this.#nodes[this.#into] = this.#answer[abi.OUT_HEADER_SIZE >> 2] ?? 0;
-    return this.receive();
-  }
-
-  replySegmentsAndReceive(): number {
-    return this.receive();
-  }
-
-  send(): number {
-    return 0;
-  }
-
-  sendSegments(): number {
-    return 0;
-  }
-
-  notify(): number {
-    return 0;
-  }
-
-  drain(): void {
-    // Nothing is in flight.
-  }
-
-  close(): void {
-    // Nothing was opened.
-  }
-}
 
 /** Of the session's upper, when that is a directory: how it is kept. Where it is, nobody here is to know. */
 export type RehearsedUpper = Pick<
@@ -141,6 +58,13 @@ export type RehearsedUpper = Pick<
 
 type Rehearsed = Overlay<MemoryNode> | Overlay<HostNode>;
 
+interface Scene {
+  readonly stage: Stage;
+  readonly server: Server;
+  readonly overlay: Rehearsed;
+  isOver: boolean;
+}
+
 export class Rehearsal implements Disposable {
   readonly #native: Native;
   readonly #programs: Programs | undefined;
@@ -149,11 +73,13 @@ export class Rehearsal implements Disposable {
   readonly #folder: number;
   readonly #memory: number;
   readonly #acts: Act[] = [FIRST, SECOND];
-  #stage: { channel: Stage; server: Server; overlay: Rehearsed } | undefined;
-  /** Filesystems of the act at hand. */
+  /** The one at hand, or the last, which stays: V8 throws code away when all objects are gone that it was compiled for. */
+  #scene: Scene | undefined;
+  /** One of each kind, for the same reason. */
+  readonly #channels: Channel[] = [];
+  /** Of the act at hand, and filesystems in it. */
+  #script: readonly Step[] = [];
   #begun = 0;
-  /** Kinds of channels so far. */
-  #kinds = 0;
   #isOver = false;
   /** Requests that were refused: none. */
   refused = 0;
@@ -188,16 +114,17 @@ export class Rehearsal implements Disposable {
   proceed(): boolean {
     const [act] = this.#acts;
     if (this.#isOver || act === undefined) return false;
-    if (this.#begun === 0) setBudget(BUDGET_REHEARSING);
-    this.#stage ??= this.#begin(act.script);
-    const { channel, server, overlay } = this.#stage;
-    if (channel.extend(SLICE)) {
+    if (this.#begun === 0) {
+      setBudget(BUDGET_REHEARSING);
+      this.#script = act.script(this.#modules());
+    }
+    if (this.#scene?.isOver !== false) this.#scene = this.#begin(this.#script);
+    const { stage, server } = this.#scene;
+    if (stage.extend(SLICE)) {
       server.run();
       return true;
     }
-    overlay.close();
-    this.refused += channel.refused;
-    this.#stage = undefined;
+    this.#end(this.#scene);
     if (this.#begun < act.filesystems) return true;
     this.#begun = 0;
     this.#acts.shift();
@@ -210,20 +137,22 @@ export class Rehearsal implements Disposable {
   [Symbol.dispose](): void {
     if (this.#isOver) return;
     this.#isOver = true;
-    this.#stage?.overlay.close();
+    if (this.#scene?.isOver === false) this.#end(this.#scene);
     if (this.#begun > 0) setBudget(BUDGET);
     this.#native.close(this.#memory);
     this.#native.close(this.#folder);
   }
 
-  #begin(script: readonly Step[]): { channel: Stage; server: Server; overlay: Rehearsed } {
+  #begin(script: readonly Step[]): Scene {
     this.#begun++;
     const late = new LateStores(this.#native);
     const overlay = this.#overlay(late);
-    const channel = new Stage(script);
-    const kind = this.#kinds++;
+    const stage = new Stage(script);
+    const kind = this.#channels.length;
+    const channel = disguised(stage, kind);
+    this.#channels.push(channel);
     const server = new Server({
-      channel: disguised(channel, kind),
+      channel,
       filesystem: overlay,
       late,
       history: this.#programs && new History(this.#programs, overlay, HISTORY_ENTRIES),
@@ -235,14 +164,31 @@ export class Rehearsal implements Disposable {
         look: kind % 2 === 0 ? () => overlay.usage() : overlay.usage.bind(overlay),
       },
     });
-    return { channel, server, overlay };
+    return { stage, server, overlay, isOver: false };
+  }
+
+  #end(scene: Scene): void {
+    scene.overlay.close();
+    this.refused += scene.stage.refused;
+    scene.isOver = true;
+  }
+
+  /** Files of the folder that some are removed from. */
+  #modules(): readonly string[] {
+    const fd = this.#native.openBeneath(this.#folder, REMOVED_FOLDER, O_DIRECTORY, 0);
+    if (fd < 0) return [];
+    const listing = this.#native.listDirectory(fd);
+    this.#native.close(fd);
+    return typeof listing === 'number' ? [] : listing.names;
   }
 
   /** With an upper of the session's kind; in memory also where there is nothing that a directory could be on. */
   #overlay(late: LateStores): Rehearsed {
     const native = this.#native;
-    const options = { links: 'shared', devices: new Map<number, number>() } as const;
-    const lower = new DirectoryLayer(native, native.dup(this.#folder), options);
+    const lower = new DirectoryLayer(native, native.dup(this.#folder), {
+      links: this.#begun % 2 === 0 ? 'shared' : 'separate',
+      devices: new Map<number, number>(),
+    });
     const tmpfs = this.#upper === undefined ? -1 : native.detachedTmpfs(TMPFS_BYTES);
     if (this.#upper !== undefined && tmpfs >= 0) {
       try {
@@ -255,29 +201,6 @@ export class Rehearsal implements Disposable {
     this.#upper = undefined;
     return new Overlay([lower], new MemoryUpper(native, this.#memory, LIMIT_BYTES, late));
   }
-}
-
-/**
- * The channel as an object of a kind of its own, with functions of its own every other time. Code that has seen but one kind
- * is compiled for that, and thrown away when the first real request comes; five kinds, and functions from two places, are
- * more than V8 tells apart.
- */
-function disguised(stage: Stage, kind: number): Channel {
-  const mark = { [`kind${kind}`]: kind };
-  if (kind % 2 === 0) return Object.assign(stage, mark);
-  return Object.assign(mark, {
-    request: stage.request,
-    reply: stage.reply,
-    statistics: stage.statistics,
-    receive: () => stage.receive(),
-    replyAndReceive: () => stage.replyAndReceive(),
-    replySegmentsAndReceive: () => stage.replySegmentsAndReceive(),
-    send: () => stage.send(),
-    sendSegments: () => stage.sendSegments(),
-    notify: () => stage.notify(),
-    drain: () => stage.drain(),
-    close: () => stage.close(),
-  });
 }
 
 /** How much a function may run before V8 looks at it. The module takes milliseconds to load; it is part of Node: no path is opened. */
