@@ -4,7 +4,7 @@ import * as abi from './abi.ts';
 
 /** How often what is there is looked at; in the second act how often that is done and a directory made, with how many changes. */
 const PASSES = 4;
-const DIRECTORIES = 6;
+const DIRECTORIES = 4;
 const CHANGES = 2;
 /** Files that are changed in the first act. */
 const FEW = 2;

@@ -47,8 +47,8 @@ const O_DIRECTORY = 0o200000;
 /** The folder of modules, whether this one is in it or in a bundle. */
 const SOURCES: URL = new URL('../../src/', import.meta.url);
 
-/** Requests at a time, while real ones may come: they wait a millisecond at most. */
-const SLICE = 4;
+/** Requests at a time, while real ones may come: they wait a tenth of a millisecond, or some when code has just been compiled. */
+const SLICE = 8;
 
 /** Of the session's upper, when that is a directory: how it is kept. Where it is, nobody here is to know. */
 export type RehearsedUpper = Pick<
@@ -81,7 +81,7 @@ export class Rehearsal implements Disposable {
   #script: readonly Step[] = [];
   #begun = 0;
   #isOver = false;
-  /** Requests that were refused: none. */
+  /** Requests that were refused and should not be: none. */
   refused = 0;
 
   /**
