@@ -47,7 +47,7 @@ const O_DIRECTORY = 0o200000;
 /** The folder of modules, whether this one is in it or in a bundle. */
 const SOURCES: URL = new URL('../../src/', import.meta.url);
 
-/** Requests at a time, while real ones may come: they wait a tenth of a millisecond, or some when code has just been compiled. */
+/** Requests at a time, while real ones may come: they wait a tenth of a millisecond, seldom some milliseconds. */
 const SLICE = 8;
 
 /** Of the session's upper, when that is a directory: how it is kept. Where it is, nobody here is to know. */
