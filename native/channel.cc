@@ -41,6 +41,7 @@ class Channel : public Napi::ObjectWrap<Channel> {
                         InstanceMethod<&Channel::ReplySegmentsAndReceive>("replySegmentsAndReceive"),
                         InstanceMethod<&Channel::SendSegments>("sendSegments"),
                         InstanceMethod<&Channel::Notify>("notify"),
+                        InstanceMethod<&Channel::IsAsked>("isAsked"),
                         InstanceMethod<&Channel::Drain>("drain"),
                         InstanceMethod<&Channel::Close>("close")});
   }
@@ -105,6 +106,11 @@ class Channel : public Napi::ObjectWrap<Channel> {
     const Span<uint8_t> message(info, 0);
     if (closed()) return Result(info.Env(), -EBADF);
     return Result(info.Env(), notifier_->Push({message.data, message.data + message.length}));
+  }
+
+  Napi::Value IsAsked(const Info& info) {
+    pollfd wanted[2] = {{device_->fd(), POLLIN, 0}, {wake_, POLLIN, 0}};
+    return Napi::Boolean::New(info.Env(), poll(wanted, 2, 0) != 0);
   }
 
   void Drain(const Info&) {

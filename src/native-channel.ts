@@ -81,6 +81,9 @@ export interface Channel {
    */
   notify(message: Uint8Array): number;
 
+  /** Whether `receive` would return at once. */
+  isAsked(): boolean;
+
   /**
    * Waits until no pooled read is in flight. Notifications are not waited for: they can need a lock whose holder
    * waits for our answer.

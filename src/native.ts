@@ -56,7 +56,7 @@ export interface Listing {
   inos: Uint32Array;
 }
 
-/** A listing of which no strings are made. */
+/** A part of a listing, of which no strings are made. */
 export interface PackedListing {
   /** All names, each followed by '/'. */
   names: Uint8Array;
@@ -66,6 +66,8 @@ export interface PackedListing {
   inos: Uint32Array;
   /** One of the numbers is 2^48 or more. */
   hasLarge: boolean;
+  /** Nothing comes after it. */
+  isLast: boolean;
 }
 
 /** A thread, from its first use on, that opens files before they are read. */
@@ -119,7 +121,7 @@ export interface Native {
   ): number;
   /** Everything in the directory `fd` (rewound first), or -errno. */
   listDirectory(fd: number): Listing | number;
-  /** The same, as it takes least time and memory. */
+  /** What follows what was listed through `fd` before: all of a small directory. Otherwise -errno. */
   packDirectory(fd: number): PackedListing | number;
   /**
    * Writes struct fuse_dirents to `into[at .. limit)`, as many as fit, of the entries from the `from`th on, whose cookies are

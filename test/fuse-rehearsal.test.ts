@@ -78,9 +78,9 @@ const GONE =
   /marking dependent code .*<SharedFunctionInfo (?<name>.*?)>\).*reason: (?<reason>.*?)\]/g;
 const COMPILED = /completed compiling .*<JSFunction (\S+)/g;
 
-/** Functions that requests go through: that of the loop and those of finding, making, writing, reading and removing files. */
-const SERVING = `run #turn #lookAtAll #serve #answerAndReceive #take #file #name slot
-  lookup find lowerInode add create getxattr write #store getattr read unlink remove relink`.split(
+/** Functions that requests go through: that of the loop and those of finding, listing, making, writing, reading and removing files. */
+const SERVING = `run #turn #serve #answerAndReceive #take #file #name slot
+  lookup find lowerInode add readdir #readLowers entries create getxattr write #store getattr read unlink remove relink`.split(
   /\s+/,
 );
 

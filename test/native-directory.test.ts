@@ -17,8 +17,10 @@ test('packed, a directory holds what it holds listed, and its entries are encode
   });
   const listed = native.listDirectory(fd);
   if (typeof listed === 'number') throw new Error(`listDirectory: ${listed}`);
+  native.lseek(fd, 0, 0);
   const packed = native.packDirectory(fd);
   if (typeof packed === 'number') throw new Error(`packDirectory: ${packed}`);
+  t.true(packed.isLast);
   const text = Buffer.from(packed.names).toString('latin1');
   t.is(text, listed.names.map((name) => `${name}/`).join(''));
   t.deepEqual(
@@ -58,6 +60,41 @@ test('packed, a directory holds what it holds listed, and its entries are encode
     0,
     'none is left',
   );
+});
+
+test('a large directory is packed in parts, of which the last says so', (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'ostree-ts-parts-'));
+  for (let i = 0; i < 3000; i++) writeFileSync(join(folder, `a name of some length ${i}`), '');
+  const fd = native.open(folder, constants.O_RDONLY | constants.O_DIRECTORY, 0);
+  t.teardown(() => {
+    native.close(fd);
+    rmSync(folder, { recursive: true });
+  });
+  const listed = native.listDirectory(fd);
+  if (typeof listed === 'number') throw new Error(`listDirectory: ${listed}`);
+  native.lseek(fd, 0, 0);
+  const parts = [];
+  do {
+    const part = native.packDirectory(fd);
+    if (typeof part === 'number') throw new Error(`packDirectory: ${part}`);
+    t.true(part.isLast || part.types.length > 200);
+    parts.push(part);
+  } while (parts.at(-1)?.isLast === false);
+  t.true(parts.length > 2);
+  t.is(
+    parts.map(({ names }) => Buffer.from(names).toString('latin1')).join(''),
+    listed.names.map((name) => `${name}/`).join(''),
+  );
+  t.deepEqual(
+    parts.flatMap(({ types }) => [...types]),
+    [...listed.types],
+  );
+  t.deepEqual(
+    parts.flatMap(({ inos }) => [...inos]),
+    [...listed.inos],
+  );
+  const after = native.packDirectory(fd);
+  t.true(typeof after !== 'number' && after.isLast && after.types.length === 0);
 });
 
 /** A call that the types forbid. */

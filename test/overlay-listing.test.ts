@@ -71,7 +71,8 @@ test('a directory of more names than are kept is read once for all parts of a li
     packDirectory() {
       read++;
       const inos = new Uint32Array(2 * count);
-      return { names, ends, types: new Uint8Array(count).fill(8), inos, hasLarge: false };
+      const types = new Uint8Array(count).fill(8);
+      return { names, ends, types, inos, hasLarge: false, isLast: true };
     },
   };
   const fd = native.open(tmpdir(), constants.O_RDONLY | constants.O_DIRECTORY, 0);

@@ -20,6 +20,9 @@ import type { Passthrough } from './passthrough.ts';
 import { direntSize, Reply } from './reply.ts';
 import { Request } from './request.ts';
 
+/** Where less room is left, what did not fit was a name, and not a part's end. */
+const LONGEST_DIRENT = direntSize('x'.repeat(NAME_MAX));
+
 /** The listing under construction. Its sinks are made once; `begin` readies them for a request. */
 export class Listing {
   /** Bytes written. */
@@ -37,19 +40,26 @@ export class Listing {
       this.size += reply.dirent(this.size, name, cookie, ino, type);
       return true;
     };
-    const many: EntrySink['many'] = ({ packed, types }, from, cookie) => {
-      const { names, ends, inos } = packed;
-      this.size = native.encodeDirents(
-        reply.body,
-        this.size,
-        this.#limit,
-        names,
-        ends,
-        types,
-        inos,
-        from,
-        cookie,
-      );
+    const many: EntrySink['many'] = (entries, from, cookie) => {
+      for (let index = from; ;) {
+        // Without any the reader would think that there are no more.
+        const part = entries.packed(index, this.size === 0);
+        if (part === undefined) return;
+        const { first, names, ends, types, inos } = part;
+        this.size = native.encodeDirents(
+          reply.body,
+          this.size,
+          this.#limit,
+          names,
+          ends,
+          types,
+          inos,
+          index - first,
+          cookie + index - from,
+        );
+        index = first + types.length;
+        if (this.#limit - this.size < LONGEST_DIRENT) return;
+      }
     };
     this.sink = Object.assign(one, { many });
     this.sinkPlus = (name, cookie, type, entry) => {

@@ -6,6 +6,7 @@ import * as abi from './abi.ts';
 const PASSES = 4;
 const DIRECTORIES = 4;
 const CHANGES = 2;
+const LISTINGS = 8;
 /** Files that are changed in the first act. */
 const FEW = 2;
 /** Files of the lower that are changed or removed in the second. */
@@ -211,6 +212,14 @@ function removed(name: string, index: number): Step[] {
   ];
 }
 
+/** Lists what nobody has listed before, and what has changed. */
+const LISTED: readonly Step[] = FOLDERS.flatMap((folder, index) => [
+  step(abi.FUSE_LOOKUP, ROOT, [], folder, FIRST_DIRECTORY + index),
+  step(abi.FUSE_READDIR, FIRST_DIRECTORY + index, READ_IN),
+  step(abi.FUSE_READDIR, FIRST_DIRECTORY + index, readIn(10, PAGE)),
+  step(abi.FUSE_FORGET, FIRST_DIRECTORY + index, FORGET_IN),
+]);
+
 /** Of the second, which leaves files of all kinds behind. @param names  of files in the folder that they are removed from. */
 export function changed(names: readonly string[]): Step[] {
   return [
@@ -218,8 +227,8 @@ export function changed(names: readonly string[]): Step[] {
     ...Array.from({ length: DIRECTORIES }, () => [...changes(CHANGES, NAMES), ...LOOK]).flat(),
     step(abi.FUSE_LOOKUP, ROOT, [], REMOVED_FOLDER, REMOVED),
     ...names.slice(0, REMOVED_MAX).flatMap(removed),
-    step(abi.FUSE_READDIR, REMOVED, READ_IN),
     step(abi.FUSE_FORGET, REMOVED, FORGET_IN),
+    ...Array.from({ length: LISTINGS }, () => LISTED).flat(),
     MKDIR,
     ...made(NAMES),
   ];

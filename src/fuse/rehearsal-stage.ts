@@ -64,9 +64,7 @@ export class Stage implements Channel {
   }
 
   replyAndReceive(): number {
-    const error = (this.#answer[1] ?? 0) | 0;
-    if (error !== 0 && !EXPECTED.includes(-error)) this.refused++;
-    this.#nodes[this.#into] = this.#answer[abi.OUT_HEADER_SIZE >> 2] ?? 0;
+    this.send();
     return this.receive();
   }
 
@@ -75,6 +73,9 @@ export class Stage implements Channel {
   }
 
   send(): number {
+    const error = (this.#answer[1] ?? 0) | 0;
+    if (error !== 0 && !EXPECTED.includes(-error)) this.refused++;
+    this.#nodes[this.#into] = this.#answer[abi.OUT_HEADER_SIZE >> 2] ?? 0;
     return 0;
   }
 
@@ -84,6 +85,10 @@ export class Stage implements Channel {
 
   notify(): number {
     return 0;
+  }
+
+  isAsked(): boolean {
+    return true;
   }
 
   drain(): void {
@@ -113,6 +118,7 @@ export function disguised(stage: Stage, kind: number): Channel {
     send: () => stage.send(),
     sendSegments: () => stage.sendSegments(),
     notify: () => stage.notify(),
+    isAsked: () => stage.isAsked(),
     drain: () => stage.drain(),
     close: () => stage.close(),
   });

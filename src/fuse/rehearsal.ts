@@ -6,7 +6,9 @@
  */
 import { fileURLToPath } from 'node:url';
 import { DirectoryLayer } from '../layers/directory.ts';
+import { ListedEntries } from '../layers/entries.ts';
 import { LateStores } from '../layers/late-stores.ts';
+import type { Entries } from '../layers/layer.ts';
 import { MemoryUpper } from '../layers/memory.ts';
 import type { MemoryNode } from '../layers/memory-node.ts';
 import { DirectoryUpper, type DirectoryUpperOptions } from '../layers/overlayfs-dir.ts';
@@ -38,6 +40,7 @@ const BUDGET = 132 * 1024;
 /** A limit of its own kind for V8, which keeps large numbers apart from small ones: sessions have large ones. */
 const LIMIT_BYTES: number = 2 ** 40;
 const HISTORY_ENTRIES = 256;
+const NO_ENTRIES: Entries = new ListedEntries([], new Uint8Array(), new Float64Array());
 /** Of the tmpfs that stands for a session's directory. */
 const TMPFS_BYTES: number = 16 * 2 ** 20;
 
@@ -155,13 +158,14 @@ export class Rehearsal implements Disposable {
       channel,
       filesystem: overlay,
       late,
+      begun: overlay.begun,
       history: this.#programs && new History(this.#programs, overlay, HISTORY_ENTRIES),
       // Whatever goes wrong here, goes wrong again where it matters.
       log: () => {},
       // In each slice, and by functions from two places, as the channel's are.
       onInterval: {
         requests: SLICE - 1,
-        look: kind % 2 === 0 ? () => overlay.usage() : overlay.usage.bind(overlay),
+        look: kind % 2 === 0 ? () => look(overlay) : look.bind(undefined, overlay),
       },
     });
     return { stage, server, overlay, isOver: false };
@@ -201,6 +205,12 @@ export class Rehearsal implements Disposable {
     this.#upper = undefined;
     return new Overlay([lower], new MemoryUpper(native, this.#memory, LIMIT_BYTES, late));
   }
+}
+
+/** What a session does now and then, and when a large directory has begun to be listed. */
+function look(overlay: Rehearsed): void {
+  overlay.usage();
+  overlay.begun.begin(NO_ENTRIES, () => {});
 }
 
 /** How much a function may run before V8 looks at it. The module takes milliseconds to load; it is part of Node: no path is opened. */

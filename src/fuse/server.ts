@@ -5,6 +5,7 @@
 import { errnoOf, NotYet } from '../errors.ts';
 import type { LateStores } from '../layers/late-stores.ts';
 import type { Channel } from '../native-channel.ts';
+import type { BegunListing } from '../overlay/begun-listing.ts';
 import type { Filesystem } from '../overlay/filesystem.ts';
 import * as abi from './abi.ts';
 import type { History } from './history.ts';
@@ -21,6 +22,8 @@ export interface ServerOptions {
   log: (message: string) => void;
   /** What the filesystem leaves to be stored when a request has been answered. */
   late?: LateStores | undefined;
+  /** What the filesystem goes on with while no request is there. */
+  begun?: BegunListing | undefined;
   /** The kernel is to read and write files by itself. */
   passthrough?: Passthrough | undefined;
   /** Called between requests, after a wake-up. */
@@ -49,6 +52,7 @@ export class Server {
   // Not an object of options, whose shape is the caller's: what V8 compiles for one server is good for the next.
   readonly #log: ServerOptions['log'];
   readonly #late: LateStores | undefined;
+  readonly #begun: BegunListing | undefined;
   readonly #passthrough: Passthrough | undefined;
   readonly #onWake: ServerOptions['onWake'];
   readonly #onIdle: ServerOptions['onIdle'];
@@ -73,6 +77,7 @@ export class Server {
     this.#filesystem = options.filesystem;
     this.#log = options.log;
     this.#late = options.late;
+    this.#begun = options.begun;
     this.#passthrough = options.passthrough;
     this.#onWake = options.onWake;
     this.#onIdle = options.onIdle;
@@ -146,7 +151,10 @@ export class Server {
     // One BATCH_FORGET may be all that is heard of tens of thousands of files.
     const isMany = this.#exchange.request.opcode === abi.FUSE_BATCH_FORGET;
     if (--this.#untilLook <= 0 || isMany) this.#lookAtAll();
-    return this.#held.length === 0 ? this.#answerAndReceive(result) : this.#answerAndTake(result);
+    if (this.#held.length > 0) return this.#answerAndTake(result);
+    return this.#begun?.isPending === true
+      ? this.#answerAndProceed(this.#begun, result)
+      : this.#answerAndReceive(result);
   }
 
   #lookAtAll(): void {
@@ -196,12 +204,24 @@ export class Server {
     this.#held.push(...isOver.map(({ request }) => request));
   }
 
-  /** Answers, and goes on with a request that was read already. @returns its length. */
-  #answerAndTake(result: number): number {
-    const { segments, reply, request } = this.#exchange;
+  #answer(result: number): void {
+    const { segments, reply } = this.#exchange;
     if (result === SEGMENTS) this.#channel.sendSegments(segments.values, segments.count);
     else if (result !== NO_REPLY) this.#channel.send(reply.finish(result));
     this.#storeLate();
+  }
+
+  /** Answers, and lists while the reader looks at what he has. @returns the length of the next request. */
+  #answerAndProceed(begun: BegunListing, result: number): number {
+    this.#answer(result);
+    while (begun.proceed() && !this.#channel.isAsked());
+    return this.#channel.receive();
+  }
+
+  /** Answers, and goes on with a request that was read already. @returns its length. */
+  #answerAndTake(result: number): number {
+    const { request } = this.#exchange;
+    this.#answer(result);
     const next = this.#held.shift() ?? new Uint8Array();
     request.bytes.set(next);
     return next.length;

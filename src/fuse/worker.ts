@@ -225,6 +225,7 @@ class Worker {
       passthrough,
       filesystem: this.#filesystem,
       late: this.#late,
+      begun: this.#overlay.begun,
       log: (message) => this.#log(message),
       history: this.#history,
       onWake: () => this.#drain(),

@@ -8,6 +8,7 @@ import { constants } from 'node:fs';
 import { check, FsError } from '../errors.ts';
 import { STAT, STAT_FIELDS } from '../native.ts';
 import type { ByteString, Native } from '../native.ts';
+import { DirectoryReader } from './directory-reader.ts';
 import { PackedEntries } from './entries.ts';
 import { fillAttr } from './host-attr.ts';
 import { idOnHost, type IdMaps } from './ids.ts';
@@ -108,23 +109,29 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
 
   entries(dir: DirectoryNode): Entries {
     if (!this.#opened.directories.has(dir)) this.#refuseMoved(dir, 'redirect');
-    const fd = check(this.#open(dir, constants.O_RDONLY | constants.O_DIRECTORY));
-    const listing = this.#native.packDirectory(fd);
-    // What is listed is mostly looked into next: one open does for both.
-    if (dir.parent === undefined || this.#opened.directories.has(dir)) this.#native.close(fd);
-    else this.#opened.directories.set(dir, fd);
-    if (typeof listing === 'number') {
-      check(listing);
-      throw new FsError('EIO');
+    const reader = new DirectoryReader(this.#native, {
+      open: () => this.#open(dir, constants.O_RDONLY | constants.O_DIRECTORY),
+      // What is listed is mostly looked into next: one open does for both.
+      done: (fd) => {
+        if (dir.parent === undefined || this.#opened.directories.has(dir)) this.#native.close(fd);
+        else this.#opened.directories.set(dir, fd);
+      },
+    });
+    const head = reader.next();
+    let device: number;
+    try {
+      device = this.#deviceOf(dir);
+    } catch (error) {
+      reader.close();
+      throw error;
     }
-    const { types, inos } = listing;
-    const device = this.#deviceOf(dir);
-    if (device === 0 && !listing.hasLarge && !this.#separate) return new PackedEntries(listing);
-    return new PackedEntries(listing, (entries, i) =>
-      this.#separate && types[i] === DT_REG
-        ? this.#hash(dir, entries.name(i))
-        : inoOf(inos[2 * i] ?? 0, inos[2 * i + 1] ?? 0, device),
-    );
+    return new PackedEntries(head, reader, {
+      isListed: device === 0 && !this.#separate,
+      inoOf: (entries, { types, inos }, i) =>
+        this.#separate && types[i] === DT_REG
+          ? this.#hash(dir, entries.name(i))
+          : inoOf(inos[2 * i] ?? 0, inos[2 * i + 1] ?? 0, device),
+    });
   }
 
   statMany(

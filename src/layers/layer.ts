@@ -88,6 +88,8 @@ export class Segments {
 export interface Entries {
   /** How many. */
   readonly length: number;
+  /** How many, if fewer than `end`, or else `end`. Does not need all of a large directory. */
+  reach(end: number): number;
   readonly names: Name[];
   /** DT_* of each name. */
   readonly types: Uint8Array;
@@ -95,15 +97,27 @@ export interface Entries {
   readonly inos: Float64Array;
   /** One of the names, without the others. */
   name(index: number): Name;
-  /** The same for C++, where there are no strings yet. */
-  readonly packed?: PackedNames;
+  /**
+   * The same for C++, where there are no strings yet: some of them, with the `index`th among them.
+   *
+   * @param isNeeded  or else only if that was listed already.
+   * @returns undefined at the end.
+   */
+  packed?(index: number, isNeeded: boolean): PackedNames | undefined;
+  /** False of a large directory whose names have not all been listed: whatever needs them lists them. */
+  readonly isComplete?: boolean;
+  /** Lists some more. @returns whether there may be more. */
+  proceed?(): boolean;
 }
 
 export interface PackedNames {
-  /** All names in one piece, each followed by '/'. */
+  /** Index of the first. */
+  readonly first: number;
+  /** In one piece, each followed by '/'. */
   readonly names: Uint8Array;
   /** Where each ends there, its '/' included. */
   readonly ends: Uint32Array;
+  readonly types: Uint8Array;
   /** As `Entries.inos`, or low and high 32 bits interleaved. */
   readonly inos: Float64Array | Uint32Array;
 }

@@ -90,7 +90,7 @@ export interface EntrySink {
   many?: (entries: ManyEntries, from: number, cookie: number) => void;
 }
 
-/** Entries with all their names in one piece. */
+/** Entries whose names C++ can take. */
 export type ManyEntries = Entries & Required<Pick<Entries, 'packed'>>;
 
 /**

@@ -98,7 +98,7 @@ export class Listing<Node extends object> {
     const { upper } = this.#tree;
     const first = firstIndex(cookie);
     if (dir.upper === undefined && sink.many !== undefined && isPacked(entries)) {
-      // Nothing comes after them.
+      // Nothing comes after them, and there may be names for another call.
       sink.many(entries, first, FIRST_LOWER_COOKIE + first);
       return false;
     }
@@ -128,7 +128,7 @@ export class Listing<Node extends object> {
     const visit = (index: number, found: Attr | undefined): void => {
       isOpen &&= this.#offerLower(dir, top, index, found, sink);
     };
-    for (let i = firstIndex(cookie); isOpen && i < entries.length;) {
+    for (let i = firstIndex(cookie); isOpen && i < entries.reach(i + 1);) {
       if (this.#isKnown(dir, entries.name(i))) {
         isOpen = this.#nameLower(dir, i, sink);
         i++;
@@ -161,7 +161,7 @@ export class Listing<Node extends object> {
 
   /** Where a run of names that the kernel does not know ends, at most a batch further on. */
   #endOfUnknown(dir: Inode<Node>, entries: Entries, start: number): number {
-    const limit = Math.min(start + BATCH, entries.length);
+    const limit = entries.reach(start + BATCH);
     if (!dir.hasChildren) return limit;
     let end = start + 1;
     while (end < limit && !this.#isKnown(dir, entries.name(end))) end++;

@@ -11,6 +11,7 @@ import type { LowerLayer, Name, Segments } from '../layers/layer.ts';
 import type { UpperLayer, UpperSpace } from '../layers/upper.ts';
 import { changeAttributes, markModified } from './attributes.ts';
 import { type Backed, TreeBacking } from './backing.ts';
+import type { BegunListing } from './begun-listing.ts';
 import { changes, countChanges } from './changes.ts';
 import type { ByFinder, Change, ChangeCount, ChangeOptions } from './change.ts';
 import { Comparison } from './comparison.ts';
@@ -84,6 +85,11 @@ export class Overlay<Node extends object = object> implements Filesystem {
   /** Has lower files be read ahead. @param waited  how many reads have had to wait for a disk, of all up to now. */
   readAhead(waited: Uint32Array): void {
     this.#tree.ahead.waited = waited;
+  }
+
+  /** What is to be gone on with while nobody asks for anything. */
+  get begun(): BegunListing {
+    return this.#tree.begun;
   }
 
   lookup(parent: number, name: Name, entry: Entry): void {
@@ -307,6 +313,7 @@ export class Overlay<Node extends object = object> implements Filesystem {
   }
 
   close(): void {
+    this.#tree.begun.finish();
     for (const layer of this.#lowers) layer.close();
     this.#tree.upper.close();
   }

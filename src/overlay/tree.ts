@@ -7,6 +7,7 @@ import { Attr, S_IFDIR, S_IFMT } from '../layers/layer.ts';
 import type { Entries, LowerLayer, Name } from '../layers/layer.ts';
 import { LowerStack } from '../layers/stack.ts';
 import type { LowerRef, UpperLayer } from '../layers/upper.ts';
+import { BegunListing } from './begun-listing.ts';
 import { InodeTable } from './inode.ts';
 import type { Inode } from './inode.ts';
 import { ReadAhead } from './read-ahead.ts';
@@ -22,6 +23,7 @@ export class Tree<Node extends object> {
   readonly root: Inode<Node>;
   readonly stack: LowerStack;
   readonly ahead: ReadAhead<Node>;
+  readonly begun: BegunListing = new BegunListing();
   /** Default ACLs are heeded. */
   readonly hasAcl: boolean;
   /** Upper nodes of lower files with several links, by their number: every name of the file leads here. */
@@ -31,7 +33,8 @@ export class Tree<Node extends object> {
   readonly #entries: LRUCache<Inode<Node>, Entries> = new LRUCache({
     maxSize: CACHED_NAMES_MAX,
     // A directory with more is the only one that is kept, but it is: each part of a listing would read it as a whole.
-    sizeCalculation: ({ length }) => Math.min(length + 16, CACHED_NAMES_MAX),
+    sizeCalculation: (entries) =>
+      entries.isComplete === false ? 1 : Math.min(entries.length + 16, CACHED_NAMES_MAX),
   });
   readonly #attr: Attr = new Attr();
   readonly #now: Float64Array = new Float64Array(2);
@@ -296,6 +299,12 @@ export class Tree<Node extends object> {
     if (cached !== undefined) return cached;
     const entries = this.stack.entries(dir.lowers);
     this.#entries.set(dir, entries);
+    if (entries.isComplete === false) {
+      // Complete, it counts for what it is.
+      this.begun.begin(entries, () => {
+        if (this.#entries.peek(dir) === entries) this.#entries.set(dir, entries);
+      });
+    }
     return entries;
   }
 

@@ -138,6 +138,10 @@ export class Kernel implements Channel {
     return this.#answers.get(unique);
   }
 
+  isAsked(): boolean {
+    return this.wakes > 0 || this.#pending > 0 || this.#behind.length > 0 || this.#isWoken;
+  }
+
   replyAndReceive(length: number): number {
     this.send(length);
     return this.receive();

@@ -42,6 +42,7 @@ const server = new Server({
   onInterval: { requests: 256, look: () => overlay.usage() },
   history,
   late,
+  begun: overlay.begun,
   filesystem: overlay,
   channel: kernel,
 });
@@ -74,6 +75,7 @@ for (let index = 0; index < FILES; index++) {
 }
 for (const folder of ['layers', 'session', 'oci']) {
   const found = made(kernel.lookup(1, folder));
+  kernel.readdir(found, 0);
   for (const name of readdirSync(FOLDER + folder)) {
     kernel.lookup(found, `${name}.absent`);
     const file = made(kernel.lookup(found, name));
