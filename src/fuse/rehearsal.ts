@@ -26,16 +26,25 @@ import { Server } from './server.ts';
 /** What is rehearsed: each filesystem anew, one after another, so that no code is compiled for the objects of one alone. */
 interface Act {
   readonly filesystems: number;
-  readonly script: (modules: readonly string[]) => readonly Step[];
+  readonly script: (modules: () => readonly string[]) => readonly Step[];
+  /** How much a function may run before V8 looks at it again. */
+  readonly budget: number;
 }
 
-/** What a session may wait for: compiling changes as well would cost its start more than it brings. */
-const FIRST: Act = { filesystems: 3, script: () => LOOKED_AT };
-/** What is made, changed and removed by who unpacks something; nobody waits for it. */
-const SECOND: Act = { filesystems: 4, script: changed };
-/** How much a function may run before V8 looks at it again: in a rehearsal, and what V8 itself takes. */
-const BUDGET_REHEARSING = 2_000;
+const SMALL_BUDGET = 2_000;
+/** V8's own. */
 const BUDGET = 132 * 1024;
+
+/** What a session may wait for: compiling changes as well would cost its start more than it brings. */
+const FIRST: Act = { filesystems: 3, script: () => LOOKED_AT, budget: SMALL_BUDGET };
+/** What is made, changed and removed by who unpacks something; nobody waits for it. */
+const SECOND: Act = { filesystems: 3, script: change, budget: SMALL_BUDGET };
+/** Once more: what V8 has found hot it begins to compile when it is called again, and a session would be who does. */
+const THIRD: Act = { filesystems: 1, script: change, budget: BUDGET };
+
+function change(modules: () => readonly string[]): readonly Step[] {
+  return changed(modules());
+}
 
 /** A limit of its own kind for V8, which keeps large numbers apart from small ones: sessions have large ones. */
 const LIMIT_BYTES: number = 2 ** 40;
@@ -75,7 +84,7 @@ export class Rehearsal implements Disposable {
   #upper: RehearsedUpper | undefined;
   readonly #folder: number;
   readonly #memory: number;
-  readonly #acts: Act[] = [FIRST, SECOND];
+  readonly #acts: Act[] = [FIRST, SECOND, THIRD];
   /** The one at hand, or the last, which stays: V8 throws code away when all objects are gone that it was compiled for. */
   #scene: Scene | undefined;
   /** One of each kind, for the same reason. */
@@ -118,8 +127,8 @@ export class Rehearsal implements Disposable {
     const [act] = this.#acts;
     if (this.#isOver || act === undefined) return false;
     if (this.#begun === 0) {
-      setBudget(BUDGET_REHEARSING);
-      this.#script = act.script(this.#modules());
+      setBudget(act.budget);
+      this.#script = act.script(() => this.#modules());
     }
     if (this.#scene?.isOver !== false) this.#scene = this.#begin(this.#script);
     const { stage, server } = this.#scene;
