@@ -13,7 +13,7 @@ import type { Native } from '../native.ts';
 import type { Filesystem } from '../overlay/filesystem.ts';
 import { Overlay } from '../overlay/overlay.ts';
 import { present } from '../overlay/presentation.ts';
-import type { LowerData, WorkerData } from './worker.ts';
+import type { LowerData, WorkerData } from './worker-data.ts';
 
 export interface Assembled {
   overlay: Overlay<MemoryNode> | Overlay<HostNode>;

@@ -14,7 +14,7 @@ import type { MountOptions } from './libfuse-mount.ts';
 import { loadFuseNative, mountLibfuse } from './libfuse-mount.ts';
 import { Paths } from './libfuse.ts';
 import { Snapshots } from './snapshots.ts';
-import type { WorkerData } from './worker.ts';
+import type { WorkerData } from './worker-data.ts';
 
 interface Message {
   type?: string;

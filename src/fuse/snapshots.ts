@@ -7,7 +7,7 @@ import type { Native } from '../native.ts';
 import type { ChangeOptions } from '../overlay/change.ts';
 import type { Compared } from '../overlay/comparison.ts';
 import type { SnapshotEntry } from '../overlay/snapshot.ts';
-import type { WorkerData } from './worker.ts';
+import type { WorkerData } from './worker-data.ts';
 
 /** Told in one answer. */
 const CHUNK = 2048;

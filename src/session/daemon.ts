@@ -13,7 +13,7 @@ import { Socket } from 'node:net';
 import { Worker } from 'node:worker_threads';
 import type { LibfuseWorker } from '../fuse/libfuse-worker.ts';
 import { HISTORY_DEFAULT } from '../fuse/history.ts';
-import type { LowerData, UpperData, WorkerData } from '../fuse/worker.ts';
+import type { LowerData, UpperData, WorkerData } from '../fuse/worker-data.ts';
 import { describe, Log } from '../log.ts';
 import { native } from '../native.ts';
 import { PROTOCOL, readLines, serve, SOCKET_NAME } from './control.ts';
