@@ -12,7 +12,7 @@ import { DirectoryReader } from './directory-reader.ts';
 import { PackedEntries } from './entries.ts';
 import { fillAttr } from './host-attr.ts';
 import { idOnHost, type IdMaps } from './ids.ts';
-import { DEVICES_MAX, hashName, inoOf } from './inode-numbers.ts';
+import { deviceIndex, hashName, inoOf } from './inode-numbers.ts';
 import { Attr, S_IFMT, S_IFREG } from './layer.ts';
 import type { Entries, LowerLayer, Name, Place, Segments } from './layer.ts';
 import { OpenFiles, openLimits } from './open-files.ts';
@@ -323,24 +323,14 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
       attr.ino = this.#hash(parent, name);
     } else {
       attr.nlink = stat[at + STAT.NLINK] ?? 0;
-      const device = this.#deviceIndex(stat, at);
+      const device = deviceIndex(this.#devices, stat, at);
       attr.ino = inoOf(stat[at + STAT.INO_LOW] ?? 0, stat[at + STAT.INO_HIGH] ?? 0, device);
     }
   }
 
   #deviceOf(dir: DirectoryNode): number {
     check(this.#native.statx(this.#directory(dir), '', AT_EMPTY_PATH, this.#stat));
-    return this.#deviceIndex(this.#stat, 0);
-  }
-
-  #deviceIndex(stat: Float64Array, at: number): number {
-    const device = (stat[at + STAT.DEV_MAJOR] ?? 0) * 2 ** 32 + (stat[at + STAT.DEV_MINOR] ?? 0);
-    let index = this.#devices.get(device);
-    if (index === undefined) {
-      index = Math.min(this.#devices.size, DEVICES_MAX - 1);
-      this.#devices.set(device, index);
-    }
-    return index;
+    return deviceIndex(this.#devices, this.#stat, 0);
   }
 
   /** The number of a path: with separate links, two names of one inode are two files. */

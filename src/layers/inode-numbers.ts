@@ -1,9 +1,21 @@
 /** The numbers that files of directories and commits are shown by: those of several devices, and of paths, in one space. */
+import { STAT } from '../native.ts';
 import type { Name } from './layer.ts';
 
 /** Inode numbers below 2^48 are shown as they are on the first device; others carry a device's index above. */
 const INO_SPAN = 2 ** 48;
-export const DEVICES_MAX = 15;
+const DEVICES_MAX = 15;
+
+/** Of a file's device among those met so far, to which it is added. @param stat  the file's fields begin at `at`. */
+export function deviceIndex(devices: Map<number, number>, stat: Float64Array, at: number): number {
+  const device = (stat[at + STAT.DEV_MAJOR] ?? 0) * 2 ** 32 + (stat[at + STAT.DEV_MINOR] ?? 0);
+  let index = devices.get(device);
+  if (index === undefined) {
+    index = Math.min(devices.size, DEVICES_MAX - 1);
+    devices.set(device, index);
+  }
+  return index;
+}
 
 /** Folds a 64-bit inode number that is too large into the span; up to 2^48 it is exact. */
 export function inoOf(low: number, high: number, device: number): number {
