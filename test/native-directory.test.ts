@@ -3,11 +3,13 @@ import { constants, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:f
 import { constants as errnos, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
+import type { ExecutionContext } from 'ava';
 import { native } from '../src/native.ts';
+import type { Listing } from '../src/native.ts';
 
-test('packed, a directory holds what it holds listed, and its entries are encoded as they fit', (t) => {
+/** A directory of empty files and one directory, open at its start, and what is in it. */
+function folderOf(t: ExecutionContext, names: readonly string[]): { fd: number; listed: Listing } {
   const folder = mkdtempSync(join(tmpdir(), 'ostree-ts-packed-'));
-  const names = ['a', 'größe', 'x'.repeat(255), '.hidden', 'with space'];
   for (const name of names) writeFileSync(join(folder, name), '');
   mkdirSync(join(folder, 'directory'));
   const fd = native.open(folder, constants.O_RDONLY | constants.O_DIRECTORY, 0);
@@ -18,6 +20,11 @@ test('packed, a directory holds what it holds listed, and its entries are encode
   const listed = native.listDirectory(fd);
   if (typeof listed === 'number') throw new Error(`listDirectory: ${listed}`);
   native.lseek(fd, 0, 0);
+  return { fd, listed };
+}
+
+test('packed, a directory holds what it holds listed, and its entries are encoded as they fit', (t) => {
+  const { fd, listed } = folderOf(t, ['a', 'größe', 'x'.repeat(255), '.hidden', 'with space']);
   const packed = native.packDirectory(fd);
   if (typeof packed === 'number') throw new Error(`packDirectory: ${packed}`);
   t.true(packed.isLast);
@@ -63,16 +70,8 @@ test('packed, a directory holds what it holds listed, and its entries are encode
 });
 
 test('a large directory is packed in parts, of which the last says so', (t) => {
-  const folder = mkdtempSync(join(tmpdir(), 'ostree-ts-parts-'));
-  for (let i = 0; i < 3000; i++) writeFileSync(join(folder, `a name of some length ${i}`), '');
-  const fd = native.open(folder, constants.O_RDONLY | constants.O_DIRECTORY, 0);
-  t.teardown(() => {
-    native.close(fd);
-    rmSync(folder, { recursive: true });
-  });
-  const listed = native.listDirectory(fd);
-  if (typeof listed === 'number') throw new Error(`listDirectory: ${listed}`);
-  native.lseek(fd, 0, 0);
+  const made = Array.from({ length: 3000 }, (_, i) => `a name of some length ${i}`);
+  const { fd, listed } = folderOf(t, made);
   const parts = [];
   do {
     const part = native.packDirectory(fd);

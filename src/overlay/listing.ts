@@ -102,8 +102,8 @@ export class Listing<Node extends object> {
       sink.many(entries, first, FIRST_LOWER_COOKIE + first);
       return false;
     }
-    const { types, inos } = entries;
-    for (let i = first; i < entries.length; i++) {
+    const { length, types, inos } = entries;
+    for (let i = first; i < length; i++) {
       const name = entries.name(i);
       const at = FIRST_LOWER_COOKIE + i;
       const entry = dir.upper === undefined ? undefined : upper.lookup(dir.upper, name);

@@ -23,6 +23,7 @@ export class Tree<Node extends object> {
   readonly root: Inode<Node>;
   readonly stack: LowerStack;
   readonly ahead: ReadAhead<Node>;
+  /** The listing to go on with between requests. */
   readonly begun: BegunListing = new BegunListing();
   /** Default ACLs are heeded. */
   readonly hasAcl: boolean;
