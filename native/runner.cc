@@ -217,7 +217,8 @@ int main(int count, char** arguments) {
   Enter(keeper, "mnt", CLONE_NEWNS);
   EndWith(atoi(arguments[1]));
   const int self = static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0));
-  if (self < 0 || unshare(CLONE_NEWPID) < 0) Fail("make a process namespace");
+  if (self < 0) Fail("watch itself");
+  if (unshare(CLONE_NEWPID) < 0) Fail("make a process namespace");
   const pid_t first = fork();
   if (first < 0) Fail("fork");
   if (first == 0) {
