@@ -56,20 +56,6 @@ export interface Listing {
   inos: Uint32Array;
 }
 
-/** A part of a listing, of which no strings are made. */
-export interface PackedListing {
-  /** All names, each followed by '/'. */
-  names: Uint8Array;
-  /** Where each ends there, its '/' included. */
-  ends: Uint32Array;
-  types: Uint8Array;
-  inos: Uint32Array;
-  /** One of the numbers is 2^48 or more. */
-  hasLarge: boolean;
-  /** Nothing comes after it. */
-  isLast: boolean;
-}
-
 /** A thread, from its first use on, that opens files before they are read. */
 export interface NativeReadAhead {
   /**
@@ -121,8 +107,14 @@ export interface Native {
   ): number;
   /** Everything in the directory `fd` (rewound first), or -errno. */
   listDirectory(fd: number): Listing | number;
-  /** What follows what was listed through `fd` before: all of a small directory. Otherwise -errno. */
-  packDirectory(fd: number): PackedListing | number;
+  /**
+   * What follows what was listed through `fd` before, packed: all of a small directory. Otherwise -errno.
+   *
+   * @returns 32-bit words: how many names there are, and flags, 1: one of the numbers is 2^48 or more, 2: nothing comes after
+   *   these; low and high half of each d_ino; where each name ends, its '/' included. Then a byte for each DT_*, and all
+   *   names, each followed by '/'.
+   */
+  packDirectory(fd: number): ArrayBuffer | number;
   /**
    * Writes struct fuse_dirents to `into[at .. limit)`, as many as fit, of the entries from the `from`th on, whose cookies are
    * counted up from `cookie`. Names, ends and types are those of a packed listing, numbers may be.

@@ -70,9 +70,11 @@ test('a directory of more names than are kept is read once for all parts of a li
     ...native,
     packDirectory() {
       read++;
-      const inos = new Uint32Array(2 * count);
+      const isLast = 2;
+      const words = Uint32Array.from([count, isLast, ...new Uint32Array(2 * count), ...ends]);
       const types = new Uint8Array(count).fill(8);
-      return { names, ends, types, inos, hasLarge: false, isLast: true };
+      const bytes = [new Uint8Array(words.buffer), types, names];
+      return new Uint8Array(Buffer.concat(bytes)).buffer;
     },
   };
   const fd = native.open(tmpdir(), constants.O_RDONLY | constants.O_DIRECTORY, 0);

@@ -1,7 +1,8 @@
 /** Lists a directory of the host a part at a time, with one descriptor that is open from the first part to the last. */
 import { check, FsError } from '../errors.ts';
-import type { Native, PackedListing } from '../native.ts';
+import type { Native } from '../native.ts';
 import type { PartReader } from './entries.ts';
+import { unpack, type PackedListing } from './packed-listing.ts';
 
 export interface DirectoryAccess {
   /** @returns a readable descriptor of the directory, at its start, or -errno. */
@@ -22,12 +23,13 @@ export class DirectoryReader implements PartReader {
 
   next(): PackedListing {
     if (this.#fd < 0) this.#fd = check(this.#access.open());
-    const part = this.#native.packDirectory(this.#fd);
-    if (typeof part === 'number') {
+    const packed = this.#native.packDirectory(this.#fd);
+    if (typeof packed === 'number') {
       this.close();
-      check(part);
+      check(packed);
       throw new FsError('EIO');
     }
+    const part = unpack(packed);
     if (part.isLast) this.#access.done(this.#take());
     return part;
   }

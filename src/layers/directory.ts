@@ -117,20 +117,15 @@ export class DirectoryLayer implements LowerLayer<DirectoryNode> {
         else this.#opened.directories.set(dir, fd);
       },
     });
-    const head = reader.next();
-    let device: number;
-    try {
-      device = this.#deviceOf(dir);
-    } catch (error) {
-      reader.close();
-      throw error;
-    }
-    return new PackedEntries(head, reader, {
-      isListed: device === 0 && !this.#separate,
+    // Who looks at the files learns their numbers from them.
+    let found: number | undefined;
+    const device = (): number => (found ??= this.#deviceOf(dir));
+    return new PackedEntries(reader.next(), reader, {
+      isListed: () => !this.#separate && device() === 0,
       inoOf: (entries, { types, inos }, i) =>
         this.#separate && types[i] === DT_REG
           ? this.#hash(dir, entries.name(i))
-          : inoOf(inos[2 * i] ?? 0, inos[2 * i + 1] ?? 0, device),
+          : inoOf(inos[2 * i] ?? 0, inos[2 * i + 1] ?? 0, device()),
     });
   }
 

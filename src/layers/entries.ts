@@ -1,6 +1,6 @@
 /** What a directory holds: names, and what readdir(3) tells of each. */
-import type { PackedListing } from '../native.ts';
 import type { Entries, Name, PackedNames } from './layer.ts';
+import { joined, type PackedListing } from './packed-listing.ts';
 
 /** Entries that were put together here. */
 export class ListedEntries implements Entries {
@@ -35,8 +35,8 @@ export interface PartReader {
 
 /** How the files behind the names are numbered. */
 export interface Numbering {
-  /** They are the listing's own, but for those that are too large. */
-  readonly isListed: boolean;
+  /** Whether they are the listing's own, but for those that are too large. */
+  isListed(): boolean;
   /** @param listing  all of `entries`. */
   inoOf(entries: Entries, listing: PackedListing, index: number): number;
 }
@@ -94,7 +94,7 @@ export class PackedEntries implements Entries {
   packed(index: number, isNeeded: boolean): PackedNames | undefined {
     if (isNeeded) this.#readOn(index + 1);
     if (index >= this.#count) return undefined;
-    if (!this.#numbering.isListed || this.#hasLarge) {
+    if (!this.#numbering.isListed() || this.#hasLarge) {
       return { ...this.#whole(), first: 0, inos: this.inos };
     }
     const { first, listing } = this.#parts.findLast((part) => part.first <= index)!;
@@ -160,7 +160,7 @@ export class PackedEntries implements Entries {
     this.#readOn(Infinity);
     const [head] = this.#parts;
     if (head !== undefined && this.#parts.length === 1) return head.listing;
-    const listing = joined(this.#parts);
+    const listing = joined(this.#parts.map((part) => part.listing));
     this.#parts = [{ first: 0, listing }];
     this.#text = undefined;
     return listing;
@@ -175,26 +175,4 @@ interface Part {
 
 function textOf({ names: { buffer, byteOffset, length } }: PackedListing): string {
   return Buffer.from(buffer, byteOffset, length).toString('latin1');
-}
-
-function joined(parts: readonly Part[]): PackedListing {
-  const listings = parts.map(({ listing }) => listing);
-  const names = Buffer.concat(listings.map((each) => each.names));
-  const types = Buffer.concat(listings.map((each) => each.types));
-  const ends = new Uint32Array(types.length);
-  const inos = new Uint32Array(2 * types.length);
-  let base = 0;
-  for (const { first, listing } of parts) {
-    inos.set(listing.inos, 2 * first);
-    for (const [i, end] of listing.ends.entries()) ends[first + i] = base + end;
-    base += listing.names.length;
-  }
-  return {
-    names,
-    ends,
-    types,
-    inos,
-    hasLarge: listings.some((each) => each.hasLarge),
-    isLast: true,
-  };
 }
