@@ -84,6 +84,9 @@ export class Segments {
   }
 }
 
+/** No single directory. */
+export const SEVERAL = -1;
+
 /** Names and what stands behind them, in an order that is the same each time the same directory is listed. */
 export interface Entries {
   /** How many. */
@@ -95,6 +98,8 @@ export interface Entries {
   readonly types: Uint8Array;
   /** What `Attr.ino` would be of each. */
   readonly inos: Float64Array;
+  /** Of several directories together: index of the only one that has a name, or `SEVERAL`. */
+  readonly holders?: Int32Array | undefined;
   /** One of the names, without the others. */
   name(index: number): Name;
   /**

@@ -1,7 +1,7 @@
 /** The lowers as one tree: what several of them have under a name, together. */
-import { ListedEntries } from './entries.ts';
 import { Attr, S_IFCHR, S_IFDIR, S_IFMT } from './layer.ts';
 import type { Entries, LowerLayer, Name } from './layer.ts';
+import { MergedEntries } from './merged-entries.ts';
 import { NameIndex } from './name-index.ts';
 import type { LowerRef } from './upper.ts';
 
@@ -36,23 +36,36 @@ export class LowerStack {
   find(parents: readonly LowerRef[], name: Name, attr: Attr): LowerRef[] | undefined {
     const found: LowerRef[] = [];
     const last = parents.length - 1;
-    for (let i = 0; i <= last; i++) {
-      const { layer, node } = parents[i]!;
-      if (i < last && this.#index.lacks(node, name)) continue;
-      const into = found.length === 0 ? attr : this.#below;
-      const child = layer.lookup(node, name, into);
-      if (child === undefined) {
-        if (i < last) this.#index.missed(layer, node);
-        continue;
+    const above = last > 0 ? this.#index.holders(parents[0]!.node, name) : undefined;
+    const count = above === undefined ? last : above.length;
+    let hasMissed = false;
+    for (let at = 0; at <= count; at++) {
+      const holder = at < count ? above?.[at] : undefined;
+      const { layer, node } = parents[at === count ? last : (holder?.index ?? at)]!;
+      let child: object | undefined;
+      let isDirectory = true;
+      if (found.length > 0 && holder?.isDirectory === true) {
+        child = layer.child(node, name);
+      } else {
+        const into = found.length === 0 ? attr : this.#below;
+        child = layer.lookup(node, name, into);
+        hasMissed ||= child === undefined && at < count;
+        if (child !== undefined && this.isWhiteout(layer, into)) break;
+        isDirectory = (into.mode & S_IFMT) === S_IFDIR;
       }
-      if (this.isWhiteout(layer, into)) break;
-      const isDirectory = (into.mode & S_IFMT) === S_IFDIR;
+      if (child === undefined) continue;
       if (found.length > 0 && !isDirectory) break;
       found.push({ layer, node: child });
       if (!isDirectory || layer.isOpaque(child)) break;
     }
-    if (found.length === 0) return undefined;
-    return found;
+    if (hasMissed && this.#index.missed(parents[0]!.node)) this.#keepNames(parents);
+    return found.length === 0 ? undefined : found;
+  }
+
+  /** Of who has which names: the directories above the bottom one. */
+  #keepNames(refs: readonly LowerRef[]): void {
+    const above = refs.slice(0, -1);
+    this.#index.keep(above[0]!.node, above.map(listed));
   }
 
   /** A 0:0 device hides what is below it; in the bottom layer it is a device like any other. */
@@ -70,28 +83,25 @@ export class LowerStack {
     const [top] = refs;
     const isAlone = refs.length === 1 && top !== undefined;
     if (isAlone && top.layer === this.#bottom) return top.layer.entries(top.node);
-    const merged: Name[] = [];
-    const mergedTypes: number[] = [];
-    const mergedInos: number[] = [];
-    const seen = new Set<Name>();
-    const last = refs.at(-1);
-    for (const ref of refs) {
-      const { layer, node } = ref;
-      const { names, types, inos } = layer.entries(node);
-      if (ref !== last) this.#index.keep(node, names);
-      for (const [i, name] of names.entries()) {
-        if (seen.has(name)) continue;
-        seen.add(name);
-        const type = types[i] ?? 0;
-        if (type === DT_CHR) {
-          layer.lookup(node, name, this.#below);
-          if (this.isWhiteout(layer, this.#below)) continue;
-        }
-        merged.push(name);
-        mergedTypes.push(type);
-        mergedInos.push(inos[i] ?? 0);
-      }
-    }
-    return new ListedEntries(merged, Uint8Array.from(mergedTypes), Float64Array.from(mergedInos));
+    const parts = refs.map(listed);
+    const merged = new MergedEntries(
+      parts,
+      (part, name, type) => type === DT_CHR && this.#isHidden(refs[part]!, name),
+    );
+    if (parts.length > 1) this.#index.keep(refs[0]!.node, parts.slice(0, -1));
+    return merged;
   }
+
+  #isHidden({ layer, node }: LowerRef, name: Name): boolean {
+    return (
+      layer.lookup(node, name, this.#below) !== undefined && this.isWhiteout(layer, this.#below)
+    );
+  }
+}
+
+/** All that a directory has, before another is listed: a large one is open until then. */
+function listed({ layer, node }: LowerRef): Entries {
+  const entries = layer.entries(node);
+  entries.reach(Infinity);
+  return entries;
 }

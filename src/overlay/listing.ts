@@ -120,26 +120,25 @@ export class Listing<Node extends object> {
 
   #readLowersPlus(dir: Inode<Node>, cookie: number, sink: EntryPlusSink): boolean {
     const { lowers: stack } = dir;
-    const [top] = stack;
-    if (cookie >= OWN_COOKIES || top === undefined) return true;
+    if (cookie >= OWN_COOKIES || stack.length === 0) return true;
     const entries = this.#tree.lowerEntries(dir);
-    const canBatch = stack.length === 1;
     let isOpen = true;
-    const visit = (index: number, found: Attr | undefined): void => {
-      isOpen &&= this.#offerLower(dir, top, index, found, sink);
-    };
     for (let i = firstIndex(cookie); isOpen && i < entries.reach(i + 1);) {
       if (this.#isKnown(dir, entries.name(i))) {
         isOpen = this.#nameLower(dir, i, sink);
         i++;
         continue;
       }
+      const holder = stack[entries.holders?.[i] ?? 0];
+      const visit = (index: number, found: Attr | undefined): void => {
+        isOpen &&= this.#offerLower(dir, holder, index, found, sink);
+      };
       const start = i;
       const end = this.#endOfUnknown(dir, entries, start);
       let next = start;
-      if (canBatch) {
+      if (holder !== undefined) {
         const names = Array.from({ length: end - start }, (_, at) => entries.name(start + at));
-        top.layer.statMany(top.node, names, 0, names.length, (at, found) => {
+        holder.layer.statMany(holder.node, names, 0, names.length, (at, found) => {
           while (next < start + at) visit(next++, undefined);
           visit(next++, found);
         });
@@ -159,12 +158,19 @@ export class Listing<Node extends object> {
     return known !== undefined && known.refs > 0 && known.upper === undefined;
   }
 
-  /** Where a run of names that the kernel does not know ends, at most a batch further on. */
+  /** Where a run of names of one holder that the kernel does not know ends, at most a batch further on. */
   #endOfUnknown(dir: Inode<Node>, entries: Entries, start: number): number {
     const limit = entries.reach(start + BATCH);
-    if (!dir.hasChildren) return limit;
+    const { holders } = entries;
+    if (!dir.hasChildren && holders === undefined) return limit;
     let end = start + 1;
-    while (end < limit && !this.#isKnown(dir, entries.name(end))) end++;
+    while (
+      end < limit &&
+      holders?.[end] === holders?.[start] &&
+      !this.#isKnown(dir, entries.name(end))
+    ) {
+      end++;
+    }
     return end;
   }
 
@@ -178,10 +184,13 @@ export class Listing<Node extends object> {
     return sink(entries.name(index), FIRST_LOWER_COOKIE + index, entries.types[index] ?? 0, entry);
   }
 
-  /** Hands what a name of the lowers shows to the sink, if it shows anything; `found` are the lower's attributes. */
+  /**
+   * Hands what a name of the lowers shows to the sink, if it shows anything; `found` are its attributes in the only
+   * directory that has it.
+   */
   #offerLower(
     dir: Inode<Node>,
-    top: LowerRef,
+    holder: LowerRef | undefined,
     index: number,
     found: Attr | undefined,
     sink: EntryPlusSink,
@@ -190,7 +199,7 @@ export class Listing<Node extends object> {
     const entry = dir.upper === undefined ? undefined : this.#tree.upper.lookup(dir.upper, name);
     if (entry !== undefined && (entry.node === undefined || entry.cookie !== 0)) return true;
     let inode: Inode<Node> | undefined;
-    if (entry !== undefined || found === undefined || dir.child(name) !== undefined) {
+    if (holder === undefined || found === undefined || entry !== undefined || dir.child(name)) {
       try {
         inode = this.#tree.find(dir, name, this.#attr);
       } catch (error) {
@@ -200,7 +209,8 @@ export class Listing<Node extends object> {
       }
       this.#entry.attr = this.#attr;
     } else {
-      const lowers = [{ layer: top.layer, node: top.layer.child(top.node, name) }];
+      const { layer, node } = holder;
+      const lowers = [{ layer, node: layer.child(node, name) }];
       inode = this.#tree.lowerInode(dir, name, lowers, found);
       this.#entry.attr = found;
     }
