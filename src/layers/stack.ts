@@ -45,6 +45,7 @@ export class LowerStack {
       let child: object | undefined;
       let isDirectory = true;
       if (found.length > 0 && holder?.isDirectory === true) {
+        // Nobody needs its attributes.
         child = layer.child(node, name);
       } else {
         const into = found.length === 0 ? attr : this.#below;
