@@ -7,11 +7,13 @@ export class ListedEntries implements Entries {
   readonly names: Name[];
   readonly types: Uint8Array;
   readonly inos: Float64Array;
+  readonly holders: Int32Array | undefined;
 
-  constructor(names: Name[], types: Uint8Array, inos: Float64Array) {
+  constructor(names: Name[], types: Uint8Array, inos: Float64Array, holders?: Int32Array) {
     this.names = names;
     this.types = types;
     this.inos = inos;
+    this.holders = holders;
   }
 
   get length(): number {

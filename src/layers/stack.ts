@@ -1,7 +1,7 @@
 /** The lowers as one tree: what several of them have under a name, together. */
 import { Attr, S_IFCHR, S_IFDIR, S_IFMT } from './layer.ts';
 import type { Entries, LowerLayer, Name } from './layer.ts';
-import { MergedEntries } from './merged-entries.ts';
+import { mergeEntries } from './merged-entries.ts';
 import { NameIndex } from './name-index.ts';
 import type { LowerRef } from './upper.ts';
 
@@ -85,7 +85,7 @@ export class LowerStack {
     const isAlone = refs.length === 1 && top !== undefined;
     if (isAlone && top.layer === this.#bottom) return top.layer.entries(top.node);
     const parts = refs.map(listed);
-    const merged = new MergedEntries(
+    const merged = mergeEntries(
       parts,
       (part, name, type) => type === DT_CHR && this.#isHidden(refs[part]!, name),
     );
