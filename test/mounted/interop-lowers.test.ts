@@ -1,17 +1,16 @@
 /**
  * Several lowers, with whiteouts and opaque directories that kernel overlayfs has made, are what it shows of them: the
- * layers of a tree are made by changing it through the kernel, again and again. Apart as in interop.test.ts.
+ * layers of a tree are made by changing it through the kernel, again and again.
  */
 import test, { type ExecutionContext } from 'ava';
-import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { unlock } from '../../src/index.ts';
 import { compareListings, parseListing } from '../helpers/compare.ts';
 import { Hand } from '../helpers/hand.ts';
-import { keepable, Random, randomScript, randomTree } from '../helpers/random.ts';
-import { PLANTED, plantScript, type Tree } from '../helpers/trees.ts';
+import { comparableScript, ground, list, plantAt, unlinkedTree } from '../helpers/overlayfs.ts';
+import { Random } from '../helpers/random.ts';
 
 const SCALE = Number(process.env['OSTREE_TS_TEST_SCALE'] ?? 1);
 const ROUNDS = 3 * SCALE;
@@ -24,32 +23,19 @@ const LAYERS_MAX = 9;
 
 /** Layers, topmost first, on a tmpfs of their own. */
 async function prepare(t: ExecutionContext, seed: number, count: number): Promise<string[]> {
-  const root = mkdtempSync(join(tmpdir(), 'interop-'));
-  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=256M', 'tmpfs', root]);
-  t.teardown(() => {
-    spawnSync('umount', ['-l', join(root, 'mnt')]);
-    spawnSync('umount', ['-l', root]);
-    rmSync(root, { recursive: true });
-  });
+  const root = ground(t, '256M', ['work', 'layer-0']);
   const mountpoint = join(root, 'mnt');
   const layers = [join(root, 'layer-0')];
-  for (const folder of [mountpoint, join(root, 'work'), ...layers]) mkdirSync(folder);
-  const tree: Tree = Object.fromEntries(
-    Object.entries(randomTree(new Random(seed))).filter(
-      ([, node]) => typeof node === 'string' || node.kind !== 'link',
-    ),
-  );
-  await using planter = new Hand({ cwd: root });
-  await planter.must([...plantScript(tree, 'layer-0'), `utimens layer-0 ${PLANTED} ${PLANTED}`]);
+  const tree = unlinkedTree(new Random(seed));
+  await plantAt(root, 'layer-0', tree);
   while (layers.length < count) {
     const layer = join(root, `layer-${layers.length}`);
     mkdirSync(layer);
     const random = new Random(seed + 100 * layers.length);
-    const script = keepable(randomScript(random, tree, LINES, LINES), false);
     const dirs = `lowerdir=${layers.join(':')},upperdir=${layer},workdir=${root}/work`;
     execFileSync('mount', ['-t', 'overlay', 'overlay', '-o', dirs, mountpoint]);
     await using hand = new Hand({ cwd: mountpoint, timeoutMs: 60_000 });
-    await hand.script(script.filter((line) => !line.startsWith('tree ')));
+    await hand.script(comparableScript(random, tree, LINES));
     removeAndMake(mountpoint, random);
     execFileSync('umount', ['-l', mountpoint]);
     layers.unshift(layer);
@@ -69,16 +55,6 @@ function removeAndMake(root: string, random: Random): void {
   mkdirSync(folder);
   mkdirSync(join(folder, 'anew'));
   writeFileSync(join(folder, `anew-${random.below(3)}`), folder);
-}
-
-async function list(root: string): Promise<string> {
-  await using hand = new Hand({ cwd: root });
-  const listing = await hand.do(`tree . ${Number.MAX_SAFE_INTEGER}`);
-  return listing
-    .split('\n')
-    .map((line) => line.replace(/ d_ino-differs\b/, ''))
-    .map((line) => (line.includes(' type=d') ? line.replace(/ nlink=\d+/, '') : line))
-    .join('\n');
 }
 
 /** What stat(2) says of each path, names that are not there between them. */

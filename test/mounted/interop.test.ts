@@ -1,23 +1,19 @@
 /**
  * Uppers in directories are kernel overlayfs's: what a session has written the kernel shows over the same lower, and the
- * other way round. Hard links of the lower are left out, since the kernel breaks them at copy-up by default; and the link
- * counts of directories, which it does not count, and d_ino, which it translates in its own uppers only.
+ * other way round.
  */
 import test, { type ExecutionContext } from 'ava';
-import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { unlock } from '../../src/index.ts';
 import { compareListings } from '../helpers/compare.ts';
 import { Hand } from '../helpers/hand.ts';
-import { keepable, Random, randomScript, randomTree } from '../helpers/random.ts';
-import { link, PLANTED, plantScript, type Tree } from '../helpers/trees.ts';
+import { comparableScript, ground, list, plantAt, unlinkedTree } from '../helpers/overlayfs.ts';
+import { Random } from '../helpers/random.ts';
+import { link } from '../helpers/trees.ts';
 
-const SCALE =
-  process.env['OSTREE_TS_TEST_SCALE'] === 'long'
-    ? 10
-    : Number(process.env['OSTREE_TS_TEST_SCALE'] ?? 1);
+const SCALE = Number(process.env['OSTREE_TS_TEST_SCALE'] ?? 1);
 const ROUNDS = SCALE < 2 ? 5 : 10 * SCALE;
 const FIRST_SEED = 7001;
 const LINES = 400;
@@ -31,30 +27,15 @@ interface Place {
 
 /** A planted lower, an empty folder for changes and operations to be done, on a tmpfs of their own. */
 async function prepare(t: ExecutionContext, seed: number): Promise<Place> {
-  const root = mkdtempSync(join(tmpdir(), 'interop-'));
-  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=256M', 'tmpfs', root]);
-  t.teardown(() => {
-    spawnSync('umount', ['-l', join(root, 'mnt')]);
-    spawnSync('umount', ['-l', root]);
-    rmSync(root, { recursive: true });
-  });
-  const [lower, changes, mountpoint] = [
-    join(root, 'lower'),
-    join(root, 'changes'),
-    join(root, 'mnt'),
-  ];
-  for (const folder of [lower, changes, mountpoint]) mkdirSync(folder);
-  const tree: Tree = Object.fromEntries(
-    Object.entries(randomTree(new Random(seed))).filter(
-      ([, node]) => typeof node === 'string' || node.kind !== 'link',
-    ),
-  );
-  await using hand = new Hand({ cwd: root });
-  await hand.must([...plantScript(tree, 'lower'), `utimens lower ${PLANTED} ${PLANTED}`]);
-  const script = keepable(randomScript(new Random(seed), tree, LINES, LINES), false).filter(
-    (line) => !line.startsWith('tree '),
-  );
-  return { lower, changes, mountpoint, script };
+  const root = ground(t, '256M', ['lower', 'changes']);
+  const tree = unlinkedTree(new Random(seed));
+  await plantAt(root, 'lower', tree);
+  return {
+    lower: join(root, 'lower'),
+    changes: join(root, 'changes'),
+    mountpoint: join(root, 'mnt'),
+    script: comparableScript(new Random(seed), tree, LINES),
+  };
 }
 
 /** Runs what is to be done, and lists the tree afterwards. */
@@ -62,16 +43,6 @@ async function work(mountpoint: string, script: readonly string[]): Promise<stri
   await using hand = new Hand({ cwd: mountpoint, timeoutMs: 60_000 });
   if (script.length > 0) await hand.script([...script]);
   return list(mountpoint);
-}
-
-async function list(mountpoint: string): Promise<string> {
-  await using hand = new Hand({ cwd: mountpoint });
-  const listing = await hand.do(`tree . ${Number.MAX_SAFE_INTEGER}`);
-  return listing
-    .split('\n')
-    .map((line) => line.replace(/ d_ino-differs\b/, ''))
-    .map((line) => (line.includes(' type=d') ? line.replace(/ nlink=\d+/, '') : line))
-    .join('\n');
 }
 
 function mountKernel({ lower, changes, mountpoint }: Place, options: string): void {
@@ -134,20 +105,14 @@ for (const options of ['', ',redirect_dir=on', ',redirect_dir=on,metacopy=on']) 
 test.serial(
   'changes with an index of hard links are shown, and nothing else is done with them',
   async (t) => {
-    const root = mkdtempSync(join(tmpdir(), 'interop-'));
-    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64M', 'tmpfs', root]);
-    t.teardown(() => {
-      spawnSync('umount', ['-l', join(root, 'mnt')]);
-      spawnSync('umount', ['-l', root]);
-      rmSync(root, { recursive: true });
-    });
+    const root = ground(t, '64M', ['l', 'c', 'c/upper', 'c/work']);
     const [lower, changes, mountpoint] = [join(root, 'l'), join(root, 'c'), join(root, 'mnt')];
-    for (const folder of [lower, changes, mountpoint, `${changes}/upper`, `${changes}/work`]) {
-      mkdirSync(folder);
-    }
-    await using hand = new Hand({ cwd: root });
-    const tree: Tree = { 'd/one': 'text', 'd/two': link('d/one'), 'd/e/three': 'x', gone: '' };
-    await hand.must([...plantScript(tree, 'l'), `utimens l ${PLANTED} ${PLANTED}`]);
+    await plantAt(root, 'l', {
+      'd/one': 'text',
+      'd/two': link('d/one'),
+      'd/e/three': 'x',
+      gone: '',
+    });
     mountKernel({ lower, changes, mountpoint, script: [] }, ',index=on');
     writeFileSync(join(mountpoint, 'd/one'), 'changed');
     writeFileSync(join(mountpoint, 'new'), 'new');

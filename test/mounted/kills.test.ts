@@ -19,10 +19,7 @@ import { DURABLE_STEPS, type Hit, Killer, STEPS } from '../helpers/killer.ts';
 import { Generator, keepable, Random, randomTree } from '../helpers/random.ts';
 import { file, type Node, PLANTED, plantScript, type Tree } from '../helpers/trees.ts';
 
-const SCALE =
-  process.env['OSTREE_TS_TEST_SCALE'] === 'long'
-    ? 10
-    : Number(process.env['OSTREE_TS_TEST_SCALE'] ?? 1);
+const SCALE = Number(process.env['OSTREE_TS_TEST_SCALE'] ?? 1);
 /** For each upper. */
 const ROUNDS = 20 * SCALE;
 /** OSTREE_TS_TEST_SEED repeats one seed. */

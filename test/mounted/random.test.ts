@@ -17,10 +17,7 @@ import { type Difference, race, shrink } from '../helpers/race.ts';
 import { keepable, Random, randomScript, randomTree } from '../helpers/random.ts';
 import { PLANTED, plantScript, type Tree } from '../helpers/trees.ts';
 
-const SCALE =
-  process.env['OSTREE_TS_TEST_SCALE'] === 'long'
-    ? 10
-    : Number(process.env['OSTREE_TS_TEST_SCALE'] ?? 1);
+const SCALE = Number(process.env['OSTREE_TS_TEST_SCALE'] ?? 1);
 /** OSTREE_TS_TEST_SEED repeats one seed. */
 const ONLY = process.env['OSTREE_TS_TEST_SEED'];
 const FIRST_SEED = ONLY === undefined ? 20_261 : Number(ONLY);
