@@ -1,4 +1,12 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  ftruncateSync,
+  mkdtempSync,
+  openSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
@@ -10,7 +18,29 @@ import { MemoryUpper } from '../src/layers/memory.ts';
 import type { MemoryNode } from '../src/layers/memory-node.ts';
 import { native } from '../src/native.ts';
 
-const SPAN = 40_000;
+/** Offsets, lengths and sizes of files that are tried: of some blocks, and of some of the regions that blocks are kept in. */
+interface Scale {
+  readonly span: number;
+  readonly length: number;
+  readonly base: Buffer;
+  readonly runs: number;
+}
+
+const MIB = 2 ** 20;
+const FULL = Buffer.from(Array.from({ length: 21_000 }, (_, i) => (i % 251) + 1));
+/** Data at the beginning, in the middle and at the end of 6 MiB. */
+const SPARSE = Buffer.alloc(6 * MIB + 1000);
+for (const at of [0, 3 * MIB - 10_000, 6 * MIB - 20_000]) FULL.copy(SPARSE, at);
+
+const SCALES: Readonly<Record<string, Scale>> = {
+  'over a lower file': { span: 40_000, length: 9000, base: FULL, runs: 500 },
+  'of its own': { span: 40_000, length: 9000, base: Buffer.alloc(0), runs: 500 },
+  'over a sparse lower file': { span: 7 * MIB, length: 5 * MIB, base: SPARSE, runs: 40 },
+};
+/** Places where data and holes are looked for. */
+const SEEKS = 40;
+const ZEROS = Buffer.alloc(13 * MIB);
+
 const LIMIT = 64 * 1024 * 1024;
 const O_PATH = 0o10000000;
 
@@ -20,19 +50,22 @@ type Step =
   | { op: 'punch'; offset: number; length: number }
   | { op: 'allocate'; offset: number; length: number };
 
-const offset = fc.integer({ min: 0, max: SPAN });
-const length = fc.integer({ min: 1, max: 9000 });
-const step: fc.Arbitrary<Step> = fc.oneof(
-  fc.record({
-    op: fc.constant('write' as const),
-    offset,
-    length,
-    byte: fc.integer({ min: 1, max: 255 }),
-  }),
-  fc.record({ op: fc.constant('truncate' as const), size: offset }),
-  fc.record({ op: fc.constant('punch' as const), offset, length }),
-  fc.record({ op: fc.constant('allocate' as const), offset, length }),
-);
+function steps(scale: Scale): fc.Arbitrary<Step[]> {
+  const offset = fc.integer({ min: 0, max: scale.span });
+  const length = fc.integer({ min: 1, max: scale.length });
+  const step: fc.Arbitrary<Step> = fc.oneof(
+    fc.record({
+      op: fc.constant('write' as const),
+      offset,
+      length,
+      byte: fc.integer({ min: 1, max: 255 }),
+    }),
+    fc.record({ op: fc.constant('truncate' as const), size: offset }),
+    fc.record({ op: fc.constant('punch' as const), offset, length }),
+    fc.record({ op: fc.constant('allocate' as const), offset, length }),
+  );
+  return fc.array(step, { maxLength: 25 });
+}
 
 /** The bytes that the upper says a file has. */
 function bytesOf(upper: MemoryUpper, node: MemoryNode, size: number): Buffer {
@@ -79,9 +112,21 @@ function run(upper: MemoryUpper, node: MemoryNode, size: number, made: Step): vo
   }
 }
 
+/** What is zeros becomes a hole. */
+function writeSparse(path: string, bytes: Buffer): void {
+  const fd = openSync(path, 'w');
+  ftruncateSync(fd, bytes.length);
+  for (let at = 0; at < bytes.length; at += 4096) {
+    const block = bytes.subarray(at, at + 4096);
+    if (block.some((byte) => byte !== 0)) writeSync(fd, block, 0, block.length, at);
+  }
+  closeSync(fd);
+}
+
 /** SEEK_DATA must never pass over a byte that is not zero, nor SEEK_HOLE stop where one is. */
 function seeksAreTrue(upper: MemoryUpper, node: MemoryNode, model: Buffer): boolean {
-  for (let at = 0; at < model.length; at += 1777) {
+  const stride = Math.ceil(model.length / SEEKS);
+  for (let at = 0; at < model.length; at += stride) {
     let data: number;
     try {
       data = upper.seek(node, at, 3);
@@ -89,7 +134,7 @@ function seeksAreTrue(upper: MemoryUpper, node: MemoryNode, model: Buffer): bool
       if (!(error instanceof FsError) || error.code !== 'ENXIO') throw error;
       data = model.length;
     }
-    if (model.subarray(at, data).some((byte) => byte !== 0)) return false;
+    if (Buffer.compare(model.subarray(at, data), ZEROS.subarray(0, data - at)) !== 0) return false;
     const hole = upper.seek(node, at, 4);
     if (hole < at || hole > model.length) return false;
     if (hole < model.length && model[hole] !== 0) return false;
@@ -97,23 +142,20 @@ function seeksAreTrue(upper: MemoryUpper, node: MemoryNode, model: Buffer): bool
   return true;
 }
 
-for (const title of ['over a lower file', 'of its own'] as const) {
+for (const [title, scale] of Object.entries(SCALES)) {
   test(`contents ${title} are those of a plain buffer after any writes, truncations and holes`, (t) => {
     const folder = mkdtempSync(join(tmpdir(), 'ostree-ts-contents-'));
     t.teardown(() => rmSync(folder, { recursive: true }));
-    const base =
-      title === 'of its own'
-        ? Buffer.alloc(0)
-        : Buffer.from(Array.from({ length: 21_000 }, (_, i) => (i % 251) + 1));
-    writeFileSync(join(folder, 'file'), base);
+    const { base } = scale;
+    writeSparse(join(folder, 'file'), base);
     const layer = new DirectoryLayer(native, native.open(folder, O_PATH, 0), { links: 'shared' });
     t.teardown(() => layer.close());
     const attr = new Attr();
     const lower = layer.lookup(layer.root, 'file', attr);
     if (lower === undefined) throw new Error('the file is not there');
-    const origin = title === 'of its own' ? [] : [{ layer, node: lower }];
+    const origin = base.length === 0 ? [] : [{ layer, node: lower }];
     fc.assert(
-      fc.property(fc.array(step, { maxLength: 25 }), (steps) => {
+      fc.property(steps(scale), (made) => {
         const arena = native.memfd('test');
         try {
           const upper = new MemoryUpper(native, arena, LIMIT);
@@ -122,15 +164,16 @@ for (const title of ['over a lower file', 'of its own'] as const) {
           const node = upper.make(attr, origin, undefined, false);
           const empty = upper.usage().used;
           let model: Buffer = base;
-          for (const made of steps) {
-            run(upper, node, model.length, made);
-            model = apply(model, made);
-            if (Buffer.compare(bytesOf(upper, node, SPAN * 2), model) !== 0) return false;
+          for (const step of made) {
+            run(upper, node, model.length, step);
+            model = apply(model, step);
+            if (Buffer.compare(bytesOf(upper, node, scale.span * 2), model) !== 0) return false;
             if (node.size !== model.length || !seeksAreTrue(upper, node, model)) return false;
           }
-          const differs = steps.length > 0 && upper.contentDiffers(node);
-          const same = Buffer.compare(model.subarray(0, base.length), base) === 0;
-          if (differs && same && model.length === base.length) return false;
+          // What is of another length differs without a look, and what is no file of the lower from nothing.
+          if (base.length > 0 && model.length === base.length) {
+            if (upper.contentDiffers(node) !== (Buffer.compare(model, base) !== 0)) return false;
+          }
           upper.truncate(node, 0);
           return upper.usage().used === empty;
         } finally {
@@ -139,7 +182,7 @@ for (const title of ['over a lower file', 'of its own'] as const) {
       }),
       {
         seed: 20_261_123,
-        numRuns: 500 * Math.max(1, Number(process.env['OSTREE_TS_TEST_SCALE'] ?? 1)),
+        numRuns: scale.runs * Math.max(1, Number(process.env['OSTREE_TS_TEST_SCALE'] ?? 1)),
       },
     );
     t.pass();
@@ -161,6 +204,54 @@ test('a write beyond the limit is refused and changes nothing', (t) => {
   });
   t.is(upper.usage().used, used);
   t.deepEqual(bytesOf(upper, node, 8192), Buffer.alloc(4096, 1));
+});
+
+test('what is too large is refused at once, and holes of a huge file cost next to nothing', (t) => {
+  const folder = mkdtempSync('/dev/shm/ostree-ts-contents-');
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const size = 2 ** 42;
+  const huge = openSync(join(folder, 'file'), 'w');
+  ftruncateSync(huge, size);
+  writeSync(huge, 'data', 2 ** 41);
+  closeSync(huge);
+  const layer = new DirectoryLayer(native, native.open(folder, O_PATH, 0), { links: 'shared' });
+  t.teardown(() => layer.close());
+  const arena = native.memfd('test');
+  t.teardown(() => native.close(arena));
+  const upper = new MemoryUpper(native, arena, 10_000);
+  const attr = new Attr();
+  const lower = layer.lookup(layer.root, 'file', attr);
+  if (lower === undefined) throw new Error('the file is not there');
+  const node = upper.make(attr, [{ layer, node: lower }], undefined, false);
+  t.throws(() => upper.allocate(node, 0, 2 ** 52), { code: 'ENOSPC' });
+  upper.punch(node, 4096, 2 ** 41 - 4096);
+  t.false(upper.contentDiffers(node));
+  t.is(upper.seek(node, 0, 3), 2 ** 41);
+  upper.punch(node, 4096, 2 ** 41);
+  t.true(upper.contentDiffers(node));
+  t.throws(() => upper.seek(node, 0, 3), { code: 'ENXIO' });
+  upper.punch(node, 1, size - 1);
+  t.is(upper.seek(node, 0, 4), 0);
+});
+
+test('a hole that needs two blocks where there is room for one is refused, and nothing has changed', (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'ostree-ts-contents-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const base = Buffer.alloc(40_000, 'L');
+  writeFileSync(join(folder, 'file'), base);
+  const layer = new DirectoryLayer(native, native.open(folder, O_PATH, 0), { links: 'shared' });
+  t.teardown(() => layer.close());
+  const arena = native.memfd('test');
+  t.teardown(() => native.close(arena));
+  const attr = new Attr();
+  const lower = layer.lookup(layer.root, 'file', attr);
+  if (lower === undefined) throw new Error('the file is not there');
+  const upper = new MemoryUpper(native, arena, 7000);
+  const node = upper.make(attr, [{ layer, node: lower }], undefined, false);
+  const { used } = upper.usage();
+  t.throws(() => upper.punch(node, 100, 20_000), { code: 'ENOSPC' });
+  t.is(Buffer.compare(bytesOf(upper, node, 40_000), base), 0);
+  t.is(upper.usage().used, used);
 });
 
 test('one byte of a large lower file costs one block', (t) => {

@@ -11,10 +11,17 @@ export const ABSENT = 0;
 /** The block reads as zeros whatever the lower file has there. */
 export const HOLE = -1;
 
+/** Every region that is nothing but holes: a huge sparse file may have millions of them. */
+const HOLES: readonly number[] = Array.from({ length: REGION }, () => HOLE);
+
+type Free = (block: number) => void;
+
 export class BlockMap {
-  readonly #regions: Map<number, number[]> = new Map();
+  readonly #regions: Map<number, readonly number[]> = new Map();
   /** Blocks of the arena that are held. */
   held = 0;
+  /** There may be holes. */
+  hasHoles = false;
 
   /** ABSENT, HOLE, or the number of an arena block. */
   get(index: number): number {
@@ -23,13 +30,7 @@ export class BlockMap {
   }
 
   set(index: number, value: number): void {
-    const at = Math.floor(index / REGION);
-    let region = this.#regions.get(at);
-    if (region === undefined) {
-      if (value === ABSENT) return;
-      region = [];
-      this.#regions.set(at, region);
-    }
+    const region = this.#own(Math.floor(index / REGION));
     const slot = index % REGION;
     while (region.length < slot) region.push(ABSENT);
     const before = region[slot] ?? ABSENT;
@@ -38,11 +39,47 @@ export class BlockMap {
     region[slot] = value;
   }
 
+  /** A region that can be written to. */
+  #own(at: number): number[] {
+    const region = this.#regions.get(at);
+    if (region !== undefined && region !== HOLES) return region as number[];
+    const own = region === undefined ? [] : [...region];
+    this.#regions.set(at, own);
+    return own;
+  }
+
   clone(): BlockMap {
     const copy = new BlockMap();
-    for (const [at, region] of this.#regions) copy.#regions.set(at, [...region]);
+    for (const [at, region] of this.#regions) {
+      copy.#regions.set(at, region === HOLES ? HOLES : [...region]);
+    }
     copy.held = this.held;
+    copy.hasHoles = this.hasHoles;
     return copy;
+  }
+
+  /** How many blocks from `from` on, and before `to`, are blocks of the arena. */
+  heldIn(from: number, to: number): number {
+    let held = 0;
+    for (const at of this.#regionsIn(from, to)) {
+      const region = this.#regions.get(at) ?? HOLES;
+      if (region === HOLES) continue;
+      const end = Math.min(region.length, to - at * REGION);
+      for (let slot = Math.max(0, from - at * REGION); slot < end; slot++) {
+        if (region[slot]! > 0) held++;
+      }
+    }
+    return held;
+  }
+
+  /** The first block at or after `from`, and before `to`, that is no HOLE; `to` when there is none. */
+  endOfHole(from: number, to: number): number {
+    let index = from;
+    while (index < to && this.get(index) === HOLE) {
+      const at = Math.floor(index / REGION);
+      index = this.#regions.get(at) === HOLES ? (at + 1) * REGION : index + 1;
+    }
+    return Math.min(index, to);
   }
 
   /** The first block at or after `from`, and before `to`, that is not ABSENT; `to` when there is none. */
@@ -67,32 +104,72 @@ export class BlockMap {
     return to;
   }
 
-  /** Drops every block from `from` on, telling `free` the arena blocks among them, in file order. */
-  truncate(from: number, free: (block: number) => void): void {
-    const first = Math.floor(from / REGION);
-    for (const at of this.#sortedRegions()) {
-      if (at < first) continue;
-      const region = this.#regions.get(at) ?? [];
-      const keep = at === first ? from % REGION : 0;
-      for (const block of region.slice(keep)) {
-        if (block <= 0) continue;
-        this.held--;
-        free(block);
+  /** Makes every block from `from` on, and before `to`, ABSENT, telling `free` the arena blocks among them, in file order. */
+  clear(from: number, to: number, free: Free): void {
+    for (const at of this.#regionsIn(from, to)) {
+      this.#free(at, from, to, free);
+      const first = at * REGION;
+      if (from <= first && first + REGION <= to) {
+        this.#regions.delete(at);
+        continue;
       }
-      if (keep === 0) this.#regions.delete(at);
-      else region.length = Math.min(region.length, keep);
+      const region = this.#own(at);
+      const start = Math.max(0, from - first);
+      if (region.length <= to - first) region.length = Math.min(region.length, start);
+      else region.fill(ABSENT, start, to - first);
+    }
+  }
+
+  /** As `clear`, but HOLE. */
+  punch(from: number, to: number, free: Free): void {
+    this.hasHoles ||= from < to;
+    for (let at = Math.floor(from / REGION); at * REGION < to; at++) {
+      this.#free(at, from, to, free);
+      const first = at * REGION;
+      if (from <= first && first + REGION <= to) {
+        this.#regions.set(at, HOLES);
+        continue;
+      }
+      const region = this.#own(at);
+      const end = Math.min(REGION, to - first);
+      while (region.length < end) region.push(ABSENT);
+      region.fill(HOLE, Math.max(0, from - first), end);
+    }
+  }
+
+  /** Tells of the arena blocks of a part of a region, which are not held any more. */
+  #free(at: number, from: number, to: number, free: Free): void {
+    const region = this.#regions.get(at) ?? HOLES;
+    if (region === HOLES) return;
+    const end = Math.min(region.length, to - at * REGION);
+    for (let slot = Math.max(0, from - at * REGION); slot < end; slot++) {
+      const block = region[slot]!;
+      if (block <= 0) continue;
+      this.held--;
+      free(block);
     }
   }
 
   /** Every arena block held, with its place in the file, in file order. */
   *blocks(): Generator<readonly [index: number, block: number]> {
     for (const at of this.#sortedRegions()) {
-      const region = this.#regions.get(at) ?? [];
-      for (let slot = 0; slot < region.length; slot++) {
-        const block = region[slot] ?? ABSENT;
-        if (block !== ABSENT) yield [at * REGION + slot, block];
-      }
+      const region = this.#regions.get(at) ?? HOLES;
+      if (region === HOLES) continue;
+      for (const [slot, block] of region.entries())
+        if (block > 0) yield [at * REGION + slot, block];
     }
+  }
+
+  /** The regions that there are with blocks in [from, to), in file order. */
+  #regionsIn(from: number, to: number): number[] {
+    const first = Math.floor(from / REGION);
+    const end = from < to ? Math.ceil(to / REGION) : first;
+    if (end - first > this.#regions.size) {
+      return this.#sortedRegions().filter((at) => at >= first && at < end);
+    }
+    const found: number[] = [];
+    for (let at = first; at < end; at++) if (this.#regions.has(at)) found.push(at);
+    return found;
   }
 
   #sortedRegions(): number[] {

@@ -20,6 +20,16 @@ const scratch: Uint8Array = new Uint8Array(BLOCK_BYTES);
 const other: Uint8Array = new Uint8Array(BLOCK_BYTES);
 const zeros: Uint8Array = new Uint8Array(BLOCK_BYTES);
 
+/** A part of one block: offsets in the file. */
+interface Part {
+  readonly from: number;
+  readonly to: number;
+}
+
+function indexOf(offset: number): number {
+  return Math.floor(offset / BLOCK_BYTES);
+}
+
 export class FileContents {
   readonly #native: Native;
   readonly #arena: Arena;
@@ -137,9 +147,7 @@ export class FileContents {
   truncate(size: number): void {
     this.#originEnd = Math.min(this.#originEnd, size);
     const whole = Math.ceil(size / BLOCK_BYTES);
-    const before = this.#map.held;
-    this.#map.truncate(whole, (block) => this.#arena.release(block, 1));
-    this.#charge((this.#map.held - before) * BLOCK_BYTES);
+    this.#letGo((free) => this.#map.clear(whole, Infinity, free));
     const tail = size % BLOCK_BYTES;
     if (tail > 0 && this.#map.get(whole - 1) > 0) {
       this.#store(this.#own(whole - 1), tail, zeros, 0, BLOCK_BYTES - tail);
@@ -170,23 +178,31 @@ export class FileContents {
     const end = offset + length;
     const firstWhole = Math.ceil(offset / BLOCK_BYTES);
     const endWhole = Math.floor(end / BLOCK_BYTES);
-    if (firstWhole > endWhole) {
-      this.#zeroPart(offset, end);
-      return;
-    }
-    this.#zeroPart(offset, Math.min(end, firstWhole * BLOCK_BYTES));
-    this.#zeroPart(endWhole * BLOCK_BYTES, end);
-    const originBlocks = Math.ceil(this.#originEnd / BLOCK_BYTES);
-    for (let index = firstWhole; index < endWhole; index++) {
-      if (index >= originBlocks) index = this.#map.nextPresent(index, endWhole);
-      if (index >= endWhole) break;
-      const block = this.#map.get(index);
-      if (block > 0) {
-        this.#arena.release(block, 1);
-        this.#charge(-BLOCK_BYTES);
-      }
-      this.#map.set(index, index < originBlocks ? HOLE : ABSENT);
-    }
+    const parts: Part[] =
+      firstWhole > endWhole
+        ? [{ from: offset, to: end }]
+        : [
+            { from: offset, to: firstWhole * BLOCK_BYTES },
+            { from: endWhole * BLOCK_BYTES, to: end },
+          ];
+    const isLast = end >= this.#originEnd;
+    // Nothing of the origin comes after it: what is absent is zeros.
+    if (isLast) this.#originEnd = Math.min(offset, this.#originEnd);
+    this.#zeroParts(
+      parts.filter(({ from, to }) => from < to && !(isLast && this.#map.get(indexOf(from)) <= 0)),
+    );
+    const shown = Math.min(Math.ceil(this.#originEnd / BLOCK_BYTES), endWhole);
+    this.#letGo((free) => {
+      this.#map.punch(firstWhole, shown, free);
+      this.#map.clear(Math.max(firstWhole, shown), endWhole, free);
+    });
+  }
+
+  /** Gives back what `drop` frees. */
+  #letGo(drop: (free: (block: number) => void) => void): void {
+    const before = this.#map.held;
+    drop((block) => this.#arena.release(block, 1));
+    this.#charge((this.#map.held - before) * BLOCK_BYTES);
   }
 
   /** @throws FsError ENXIO when there is no data after `offset`. */
@@ -202,21 +218,36 @@ export class FileContents {
         const found = seekOrigin(this.#origin, this.#originEnd, at, stop, whence);
         if (found < stop) return found;
       } else if (block > 0 === (whence === SEEK_DATA)) return at;
+      else if (block === HOLE) stop = this.#map.endOfHole(index, blocks) * BLOCK_BYTES;
       at = stop;
     }
     if (whence === SEEK_DATA) throw new FsError('ENXIO');
     return size;
   }
 
-  /** Whether the bytes are other than the origin's, which is `size` long as well. Only blocks of the file's own are read, and what a truncation has cut. */
-  differs(size: number): boolean {
+  /**
+   * Whether the bytes are other than the origin's, which is `size` long as well. Only blocks of the file's own are read, and
+   * what was cut or punched out of the origin.
+   *
+   * @param mustStop  asked now and then: to say no without having looked at everything.
+   */
+  differs(size: number, mustStop?: () => boolean): boolean {
     for (const [index, block] of this.#map.blocks()) {
+      if (mustStop?.() === true) return false;
       if (this.#blockDiffers(index, block, size)) return true;
     }
-    const last = Math.ceil(size / BLOCK_BYTES);
-    for (let index = Math.floor(this.#originEnd / BLOCK_BYTES); index < last; index++) {
-      if (this.#map.get(index) !== ABSENT) continue;
-      if (this.#blockDiffers(index, ABSENT, size)) return true;
+    for (let at = this.#map.hasHoles ? 0 : this.#originEnd; at < size;) {
+      if (mustStop?.() === true) return false;
+      at = seekOrigin(this.#origin, size, at, size, SEEK_DATA);
+      if (at >= size) break;
+      const index = Math.floor(at / BLOCK_BYTES);
+      const block = this.#map.get(index);
+      let next = index + 1;
+      if (block === ABSENT && next * BLOCK_BYTES <= this.#originEnd) {
+        const shown = Math.floor(this.#originEnd / BLOCK_BYTES);
+        next = Math.min(this.#map.nextPresent(next, shown), shown);
+      } else if (block <= 0 && this.#blockDiffers(index, block, size)) return true;
+      at = next * BLOCK_BYTES;
     }
     return false;
   }
@@ -233,9 +264,7 @@ export class FileContents {
 
   /** Blocks of a range that are not yet the file's own. */
   #missing(first: number, last: number): number {
-    let missing = 0;
-    for (let index = first; index <= last; index++) if (this.#map.get(index) <= 0) missing++;
-    return missing;
+    return last - first + 1 - this.#map.heldIn(first, last + 1);
   }
 
   /** The file's own block, which may be written over: another with the same bytes, when a frozen copy needs the old one. */
@@ -309,22 +338,25 @@ export class FileContents {
     return count;
   }
 
-  /** Zeroes part of one block: [offset, end). */
-  #zeroPart(offset: number, end: number): void {
-    if (offset >= end) return;
-    const index = Math.floor(offset / BLOCK_BYTES);
-    const within = offset - index * BLOCK_BYTES;
-    if (this.#map.get(index) > 0) this.#store(this.#own(index), within, zeros, 0, end - offset);
-    else if (this.#showsOrigin(index)) {
-      this.#charge(BLOCK_BYTES);
-      try {
-        this.#compose(index);
-        scratch.fill(0, within, within + (end - offset));
-        this.#place(index, scratch);
-      } catch (error) {
-        this.#charge(-BLOCK_BYTES);
-        throw error;
+  /** Makes all of them zeros, or none when there is no room. */
+  #zeroParts(parts: readonly Part[]): void {
+    let charged = parts.filter(({ from }) => this.#showsOrigin(indexOf(from))).length;
+    this.#charge(charged * BLOCK_BYTES);
+    try {
+      for (const { from, to } of parts) {
+        const index = indexOf(from);
+        const within = from - index * BLOCK_BYTES;
+        if (this.#map.get(index) > 0) this.#store(this.#own(index), within, zeros, 0, to - from);
+        else if (this.#showsOrigin(index)) {
+          this.#compose(index);
+          scratch.fill(0, within, within + (to - from));
+          this.#place(index, scratch);
+          charged--;
+        }
       }
+    } catch (error) {
+      this.#charge(-charged * BLOCK_BYTES);
+      throw error;
     }
   }
 
