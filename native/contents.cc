@@ -25,6 +25,12 @@ int64_t WriteAll(int fd, const uint8_t* data, size_t length, int64_t offset) {
   return static_cast<int64_t>(length);
 }
 
+// What was copied before a failure counts.
+int64_t Copied(int64_t done, int64_t rest) {
+  if (rest >= 0) return done + rest;
+  return done > 0 ? done : rest;
+}
+
 // Where sendfile(2) refuses, too.
 int64_t CopyThroughMemory(int in, int64_t offset_in, int out, int64_t offset_out, int64_t length) {
   constexpr int64_t kChunk = 128 * 1024;
@@ -34,11 +40,11 @@ int64_t CopyThroughMemory(int in, int64_t offset_in, int out, int64_t offset_out
   while (done < length) {
     const auto want = static_cast<size_t>(std::min(length - done, kChunk));
     const ssize_t count = Retried([&] { return pread(in, buffer.get(), want, offset_in + done); });
-    if (count < 0) return -errno;
+    if (count < 0) return Copied(done, -errno);
     if (count == 0) break;
     const int64_t written =
         WriteAll(out, buffer.get(), static_cast<size_t>(count), offset_out + done);
-    if (written < 0) return written;
+    if (written < 0) return Copied(done, written);
     done += count;
   }
   return done;
@@ -53,7 +59,7 @@ int64_t CopyElsewhere(int in, int64_t offset_in, int out, int64_t offset_out, in
     off_t from = offset_in + done;
     const ssize_t count =
         Retried([&] { return sendfile(out, in, &from, static_cast<size_t>(length - done)); });
-    if (count < 0 && errno != EINVAL && errno != ENOSYS) return -errno;
+    if (count < 0 && errno != EINVAL && errno != ENOSYS) return Copied(done, -errno);
     if (count <= 0) break;
     done += count;
   }
@@ -61,7 +67,7 @@ int64_t CopyElsewhere(int in, int64_t offset_in, int out, int64_t offset_out, in
   if (done == length) return done;
   const int64_t rest =
       CopyThroughMemory(in, offset_in + done, out, offset_out + done, length - done);
-  return rest < 0 ? rest : done + rest;
+  return Copied(done, rest);
 }
 
 }  // namespace
@@ -105,10 +111,10 @@ Napi::Value CopyRange(const Info& info) {
     // 0 can be EOF or a file system that only pretends to copy: reading tells.
     if (count < 0 && errno != EXDEV && errno != EINVAL && errno != EOPNOTSUPP && errno != ENOSYS &&
         errno != ETXTBSY) {
-      return Called(info, count);
+      return Result(info.Env(), Copied(done, -errno));
     }
     const int64_t rest = CopyElsewhere(in, offset_in, out, offset_out, length - done);
-    return Result(info.Env(), rest < 0 ? rest : done + rest);
+    return Result(info.Env(), Copied(done, rest));
   }
   return Result(info.Env(), done);
 }

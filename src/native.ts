@@ -139,7 +139,7 @@ export interface Native {
   pwrite(fd: number, from: Uint8Array, offset: number): number;
   /** pwrite of from[start .. start + length), all of it or -errno. */
   pwriteRange(fd: number, from: Uint8Array, start: number, length: number, offset: number): number;
-  /** Copies `length` bytes between two files by any means (copy_file_range, else read and write), stopping at EOF. @returns bytes copied. */
+  /** Copies `length` bytes between two files by any means (copy_file_range, else read and write), stopping at EOF or an error. @returns bytes copied, or -errno when there are none. */
   copyRange(
     fdIn: number,
     offsetIn: number,

@@ -165,14 +165,21 @@ export class Snapshots {
     let at = 0;
     for (let i = 0; i < this.#segments.count; i++) {
       const [from = -1, offset = 0, length = 0] = this.#segments.values.subarray(3 * i, 3 * i + 3);
-      if (from >= 0) {
-        const done = this.#native.copyRange(from, offset, fd, at, length);
-        if (done < 0) throw new Error(`a file cannot be copied: errno ${-done}`);
-      }
+      if (from >= 0) this.#copy(from, offset, fd, at, length);
       at += length;
     }
     this.#native.ftruncate(fd, at);
     return [fd, 0, at];
+  }
+
+  /** Up to the end of what is copied, which the kernel may have moved. */
+  #copy(from: number, offset: number, to: number, at: number, length: number): void {
+    for (let done = 0; done < length;) {
+      const copied = this.#native.copyRange(from, offset + done, to, at + done, length - done);
+      if (copied < 0) throw new Error(`a file cannot be copied: errno ${-copied}`);
+      if (copied === 0) return;
+      done += copied;
+    }
   }
 
   /** Nothing when it has ended already. */

@@ -70,28 +70,36 @@ export class Contents {
     return this.#contentsOf(node).seek(offset, whence, node.size);
   }
 
-  copy(node: MemoryNode, offset: number, from: Segments): void {
-    let at = offset;
-    for (let i = 0; i < from.count; i++) {
-      const fd = from.values[3 * i] ?? -1;
-      const start = from.values[3 * i + 1] ?? 0;
-      const length = from.values[3 * i + 2] ?? 0;
-      if (fd === -1) {
-        if (at < node.size) this.punch(node, at, Math.min(length, node.size - at));
-        if (at + length > node.size) this.truncate(node, at + length);
-      } else this.#copyFrom(node, at, fd, start, length);
-      at += length;
+  copy(node: MemoryNode, offset: number, from: Segments): number {
+    const progress = { at: offset };
+    try {
+      for (let i = 0; i < from.count; i++) this.#copySegment(node, progress, from, i);
+    } catch (error) {
+      if (progress.at === offset) throw error;
     }
+    return progress.at - offset;
   }
 
-  #copyFrom(node: MemoryNode, offset: number, fd: number, start: number, length: number): void {
+  /** Moves `progress.at` on, also when it then fails. */
+  #copySegment(node: MemoryNode, progress: { at: number }, from: Segments, index: number): void {
+    const fd = from.values[3 * index] ?? -1;
+    const start = from.values[3 * index + 1] ?? 0;
+    const length = from.values[3 * index + 2] ?? 0;
+    const first = progress.at;
+    const end = first + length;
+    if (fd === -1) {
+      if (first < node.size) this.punch(node, first, Math.min(length, node.size - first));
+      if (end > node.size) this.truncate(node, end);
+      progress.at = end;
+      return;
+    }
     const buffer = new Uint8Array(Math.min(length, COPY_BYTES));
-    for (let done = 0; done < length;) {
-      const chunk = buffer.subarray(0, Math.min(buffer.length, length - done));
-      const got = check(this.#native.pread(fd, chunk, start + done));
+    while (progress.at < end) {
+      const chunk = buffer.subarray(0, Math.min(buffer.length, end - progress.at));
+      const got = check(this.#native.pread(fd, chunk, start + progress.at - first));
       if (got === 0) throw new FsError('EIO');
-      this.write(node, offset + done, chunk, 0, got);
-      done += got;
+      this.write(node, progress.at, chunk, 0, got);
+      progress.at += got;
     }
   }
 
@@ -106,8 +114,8 @@ export class Contents {
     };
   }
 
-  differs({ contents, size }: MemoryNode): boolean {
-    return contents?.differs(size) ?? false;
+  differs({ contents, size }: MemoryNode, mustStop?: () => boolean): boolean {
+    return contents?.differs(size, mustStop) ?? false;
   }
 
   /** A regular file's contents, made when they are first changed. */

@@ -88,23 +88,25 @@ export class Contents {
       : from.layer.seek(from.node, offset, whence);
   }
 
-  copy(node: HostNode, offset: number, from: Segments): void {
+  copy(node: HostNode, offset: number, from: Segments): number {
     const fd = this.#file(node);
     const size = this.#size(node);
-    let end = offset;
-    for (let i = 0; i < from.count; i++) {
-      const length = from.values[3 * i + 2] ?? 0;
-      if (from.values[3 * i] === -1 && end < size) {
-        this.punch(node, end, Math.min(length, size - end));
-      }
-      end += length;
+    const progress = { at: offset };
+    try {
+      copySegments(this.#native, fd, progress, from, (length) => {
+        if (progress.at < size) this.punch(node, progress.at, Math.min(length, size - progress.at));
+      });
+    } catch (error) {
+      // A part that is not counted may have been written: the file is as long as it was.
+      this.truncate(node, Math.max(size, progress.at));
+      if (progress.at === offset) throw error;
     }
-    copySegments(this.#native, fd, offset, from);
-    if (end > size) this.truncate(node, end);
-    this.bytesWritten += end - offset;
+    if (progress.at > size) this.truncate(node, progress.at);
+    this.bytesWritten += progress.at - offset;
+    return progress.at - offset;
   }
 
-  differs(node: HostNode): boolean {
+  differs(node: HostNode, mustStop?: () => boolean): boolean {
     const [source] = node.source;
     if (source === undefined || this.#lowerOf(node) !== undefined) return false;
     source.layer.attr(source.node, this.#attr);
@@ -112,7 +114,7 @@ export class Contents {
     source.layer.read(source.node, 0, this.#attr.size, theirs);
     this.#segments.clear();
     this.read(node, 0, this.#attr.size, this.#segments);
-    return segmentsDiffer(this.#native, this.#segments, theirs);
+    return segmentsDiffer(this.#native, this.#segments, theirs, mustStop);
   }
 
   sync(node: HostNode, dataOnly: boolean): void {

@@ -166,12 +166,20 @@ export interface UpperLayer<Node extends object> {
   /** Makes the range, which may be empty, read as zeros; does not change the size. */
   punch(node: Node, offset: number, length: number): void;
   seek(node: Node, offset: number, whence: number): number;
-  /** Writes the bytes of `from` at `offset`; runs of zeros become holes. */
-  copy(node: Node, offset: number, from: Segments): void;
+  /**
+   * Writes the bytes of `from` at `offset`; runs of zeros become holes.
+   *
+   * @returns how many there are now: fewer than there were to write when it failed, which throws only if there are none.
+   */
+  copy(node: Node, offset: number, from: Segments): number;
   /** Keeps what a regular file holds now, without copying it; `undefined` where that cannot be. */
   freeze(node: Node): Frozen | undefined;
-  /** Whether the contents differ from the origin's: only what was written is compared. */
-  contentDiffers(node: Node): boolean;
+  /**
+   * Whether the contents differ from the origin's: only what was written is compared.
+   *
+   * @param mustStop  asked now and then: to say no without having looked at everything.
+   */
+  contentDiffers(node: Node, mustStop?: () => boolean): boolean;
 
   /**
    * An fd of the host's file that holds the contents, or the lower that still has them, where there is either. Whoever
@@ -181,8 +189,8 @@ export interface UpperLayer<Node extends object> {
    */
   file?(node: Node, isForWriting: boolean): number | LowerRef;
 
-  /** Whether two runs of bytes of one length differ. */
-  bytesDiffer(a: Segments, b: Segments): boolean;
+  /** Whether two runs of bytes of one length differ; `mustStop` as for `contentDiffers`. */
+  bytesDiffer(a: Segments, b: Segments, mustStop?: () => boolean): boolean;
 
   /** The clock of times: CLOCK_REALTIME into out[0] (s) and out[1] (ns). */
   now(out: Float64Array): void;

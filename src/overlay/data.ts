@@ -78,7 +78,7 @@ export function allocate<Node extends object>(
   markModified(tree, inode, node, !mayKeepPrivileges(caller), caller);
 }
 
-/** copy_file_range(2). @returns bytes that were copied: fewer where the source ends. */
+/** copy_file_range(2). @returns bytes that were copied: fewer where the source ends, or room. */
 export function copyRange<Node extends object>(
   tree: Tree<Node>,
   from: Inode<Node>,
@@ -96,9 +96,9 @@ export function copyRange<Node extends object>(
   const node = tree.copyUp(to);
   segments.clear();
   read(tree, from, offsetIn, count, segments);
-  tree.upper.copy(node, offsetOut, segments);
+  const copied = tree.upper.copy(node, offsetOut, segments);
   markModified(tree, to, node, !mayKeepPrivileges(caller), caller);
-  return count;
+  return copied;
 }
 
 /**
