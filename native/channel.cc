@@ -74,7 +74,7 @@ class Channel : public Napi::ObjectWrap<Channel> {
     statistics_ = std::make_unique<Statistics>(counters);
     device_ = std::make_unique<Device>(fd, *statistics_);
     pool_ = std::make_unique<Pool>(*device_, threads, data_bytes_);
-    notifier_ = std::make_unique<Notifier>(*device_, *pool_);
+    notifier_ = std::make_unique<Notifier>(*device_, *pool_, wake_);
     relay_ = std::make_unique<Relay>(*device_, memory_);
 
     Napi::Object self = info.This().As<Napi::Object>();
@@ -105,7 +105,8 @@ class Channel : public Napi::ObjectWrap<Channel> {
   Napi::Value Notify(const Info& info) {
     const Span<uint8_t> message(info, 0);
     if (closed()) return Result(info.Env(), -EBADF);
-    return Result(info.Env(), notifier_->Push({message.data, message.data + message.length}));
+    const bool wakes = info[1].ToBoolean();
+    return Result(info.Env(), notifier_->Push({message.data, message.data + message.length}, wakes));
   }
 
   Napi::Value IsAsked(const Info& info) {

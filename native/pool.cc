@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <sys/eventfd.h>
 
 namespace {
 
@@ -143,7 +144,8 @@ bool Pool::Reply(Job& job, bool wait) {
   return true;
 }
 
-Notifier::Notifier(Device& device, Pool& pool) : device_(device), pool_(pool) {
+Notifier::Notifier(Device& device, Pool& pool, int wake)
+    : device_(device), pool_(pool), wake_(wake) {
   const SignalsBlocked blocked;
   thread_ = std::thread([this] { Run(); });
 }
@@ -157,12 +159,12 @@ Notifier::~Notifier() {
   thread_.join();
 }
 
-int Notifier::Push(std::vector<uint8_t> message) {
+int Notifier::Push(std::vector<uint8_t> message, bool wakes) {
   const uint64_t after = pool_.LastTicket();
   {
     const std::lock_guard lock(mutex_);
     if (queue_.size() == kLongestQueue) return -EAGAIN;
-    queue_.push_back({std::move(message), after});
+    queue_.push_back({std::move(message), after, wakes});
   }
   work_.notify_one();
   return 0;
@@ -182,6 +184,7 @@ void Notifier::Run() {
     const int status = device_.Write(&whole, 1);
     device_.statistics().Add(status == 0 || status == -ENOENT ? Statistics::kNotified
                                                               : Statistics::kUnnotified);
+    if (message.wakes) eventfd_write(wake_, 1);
     lock.lock();
   }
 }

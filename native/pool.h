@@ -85,23 +85,26 @@ class Pool {
 // of their own.
 class Notifier {
  public:
-  Notifier(Device& device, Pool& pool);
+  // `wake`: an eventfd.
+  Notifier(Device& device, Pool& pool, int wake);
   // Writes what is queued.
   ~Notifier();
 
-  // @returns 0, or -EAGAIN when too many wait.
-  int Push(std::vector<uint8_t> message);
+  // With `wakes` the eventfd is written to when it is done. @returns 0, or -EAGAIN when too many wait.
+  int Push(std::vector<uint8_t> message, bool wakes);
 
  private:
   struct Message {
     std::vector<uint8_t> bytes;
     uint64_t after;
+    bool wakes;
   };
 
   void Run();
 
   Device& device_;
   Pool& pool_;
+  int wake_;
   bool stopping_ = false;
   std::mutex mutex_;
   std::condition_variable work_;

@@ -77,9 +77,10 @@ export interface Channel {
    * Queues a notification (out_header with unique 0 and the code in `error`, then the payload) for the notifier
    * thread, which writes it after every reply that was sent before. Never blocks.
    *
+   * @param wakes  `receive` returns 0 when it has been written, and counted.
    * @returns 0, or -EAGAIN when 65,536 are waiting.
    */
-  notify(message: Uint8Array): number;
+  notify(message: Uint8Array, wakes?: boolean): number;
 
   /** Whether `receive` would return at once. */
   isAsked(): boolean;

@@ -2,6 +2,7 @@
  * What the main thread may ask of the thread that serves the filesystem, which answers between two requests: a name
  * for each question and the function that answers it.
  */
+import { FsError } from '../errors.ts';
 import type { LateStores } from '../layers/late-stores.ts';
 import type { By, ByFinder, Change, ChangeCount, ChangeOptions } from '../overlay/change.ts';
 import type { Usage } from '../overlay/overlay.ts';
@@ -108,7 +109,7 @@ export class Control {
     const { overlay, server } = this.#subject;
     const mutations = server?.mutations ?? 0;
     if (this.#counted?.mutations !== mutations) {
-      this.#counted = { mutations, ...overlay.countChanges(COUNT_MS) };
+      this.#counted = { mutations, ...count(overlay) };
     }
     const { changes, moreChanges } = this.#counted;
     return { changes, moreChanges };
@@ -244,4 +245,14 @@ function numberOf(args: unknown, key: string): number {
 
 export function nearlyFull(used: number, limit: number): string {
   return `the upper is ${Math.floor((100 * used) / limit)} % full`;
+}
+
+/** What cannot be looked at leaves it open how many there are. */
+function count(overlay: Subject['overlay']): ChangeCount {
+  try {
+    return overlay.countChanges(COUNT_MS);
+  } catch (error) {
+    if (error instanceof FsError) return { changes: 0, moreChanges: true };
+    throw error;
+  }
 }

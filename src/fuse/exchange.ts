@@ -19,6 +19,7 @@ import { UNCONNECTED } from './negotiate.ts';
 import type { Passthrough } from './passthrough.ts';
 import { direntSize, Reply } from './reply.ts';
 import { Request } from './request.ts';
+import type { Unwritten } from './unwritten.ts';
 
 /** Where less room is left, what did not fit was a name, and not a part's end. */
 const LONGEST_DIRENT = direntSize('x'.repeat(NAME_MAX));
@@ -121,9 +122,17 @@ export class Exchange {
   connection: Connection = UNCONNECTED;
   /** Where the kernel reads and writes files by itself. */
   readonly passthrough: Passthrough | undefined;
+  /** Where the kernel has pages that it has not written yet. */
+  readonly unwritten: Unwritten | undefined;
 
-  constructor(request: ArrayBuffer, reply: ArrayBuffer, passthrough?: Passthrough) {
+  constructor(
+    request: ArrayBuffer,
+    reply: ArrayBuffer,
+    passthrough?: Passthrough,
+    unwritten?: Unwritten,
+  ) {
     this.passthrough = passthrough;
+    this.unwritten = unwritten;
     this.request = new Request(request);
     this.reply = new Reply(reply);
     this.reply.changing = passthrough;

@@ -91,7 +91,7 @@ export async function mountLibfuse(
   const fuse = new (mended(loadFuseNative(), paths))(mountpoint, paths.operations(), {
     fsname: name,
     // The package knows no word for the others, and joins them all by commas.
-    subtype: `ostree-ts,use_ino,big_writes,${suid ? 'suid' : 'nosuid'},${dev ? 'dev' : 'nodev'}`,
+    subtype: `ostree-ts,use_ino,big_writes,nonempty,${suid ? 'suid' : 'nosuid'},${dev ? 'dev' : 'nodev'}`,
     defaultPermissions: true,
     // Names of one file are files apart for libfuse, so nothing may be remembered of either.
     attrTimeout: '0',

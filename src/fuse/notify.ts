@@ -4,15 +4,19 @@
  * take the lock of the directory, which whoever waits for a reply may hold. Each method gives 0, or -EAGAIN when the queue
  * is full.
  */
-import type { Channel } from '../native-channel.ts';
+import { STATISTICS, type Channel } from '../native-channel.ts';
 import type { Name } from '../layers/layer.ts';
 import * as abi from './abi.ts';
 
 export class Notifier {
   readonly #channel: Channel;
+  readonly #statistics: BigUint64Array;
+  /** Notifications queued so far. */
+  #queued = 0;
 
   constructor(channel: Channel) {
     this.#channel = channel;
+    this.#statistics = new BigUint64Array(channel.statistics);
   }
 
   /** The attributes and ACLs of `ino`, and its pages or listing unless `attributesOnly`. */
@@ -20,7 +24,29 @@ export class Notifier {
     const { message, view } = notification(abi.FUSE_NOTIFY_INVAL_INODE, 24);
     view.setBigUint64(16, BigInt(ino), true);
     view.setBigInt64(24, attributesOnly ? -1n : 0n, true);
-    return this.#channel.notify(message);
+    return this.#notify(message);
+  }
+
+  /**
+   * The attributes of `ino`, and its pages of `length` bytes from `offset` on, those that programs have stored into being
+   * written first. The server is woken when that is done.
+   *
+   * @returns what `isWritten` is asked with, or -EAGAIN.
+   */
+  range(ino: number, offset: number, length: number): number {
+    const { message, view } = notification(abi.FUSE_NOTIFY_INVAL_INODE, 24);
+    view.setBigUint64(16, BigInt(ino), true);
+    view.setBigInt64(24, BigInt(offset), true);
+    view.setBigInt64(32, BigInt(length), true);
+    const status = this.#notify(message, true);
+    return status < 0 ? status : this.#queued;
+  }
+
+  /** Whether the kernel has been told, or refused to be. */
+  isWritten(ticket: number): boolean {
+    const written = this.#statistics[STATISTICS.NOTIFIED] ?? 0n;
+    const refused = this.#statistics[STATISTICS.UNNOTIFIED] ?? 0n;
+    return Number(written + refused) >= ticket;
   }
 
   /** What `name` in `parent` stands for, be it absent. */
@@ -29,7 +55,7 @@ export class Notifier {
     view.setBigUint64(16, BigInt(parent), true);
     view.setUint32(24, name.length, true);
     Buffer.from(message.buffer).write(name, 32, 'latin1');
-    return this.#channel.notify(message);
+    return this.#notify(message);
   }
 
   /** As `entry`, when the name is gone: who watches the directory is told, and `child` is cut off even if it is busy. */
@@ -39,7 +65,13 @@ export class Notifier {
     view.setBigUint64(24, BigInt(child), true);
     view.setUint32(32, name.length, true);
     Buffer.from(message.buffer).write(name, 40, 'latin1');
-    return this.#channel.notify(message);
+    return this.#notify(message);
+  }
+
+  #notify(message: Uint8Array, wakes: boolean = false): number {
+    const status = this.#channel.notify(message, wakes);
+    if (status >= 0) this.#queued++;
+    return status;
   }
 }
 

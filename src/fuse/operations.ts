@@ -271,29 +271,37 @@ function fallocate(fs: Filesystem, { ino, request, caller }: Exchange): number {
 }
 
 /** struct fuse_lseek_in: fh@0 offset@8 whence@16. */
-function lseek(fs: Filesystem, { ino, request, reply }: Exchange): number {
-  reply.u64(0, fs.lseek(ino, request.amount(8), request.u32(16)));
+function lseek(fs: Filesystem, exchange: Exchange): number {
+  const { ino, request, reply, unwritten } = exchange;
+  const offset = request.amount(8);
+  const whence = request.u32(16);
+  const { uniqueLow, uniqueHigh } = request;
+  const found =
+    unwritten === undefined
+      ? fs.lseek(ino, offset, whence)
+      : unwritten.seek(fs, { unique: `${uniqueHigh}:${uniqueLow}`, ino, offset, whence });
+  reply.u64(0, found);
   return abi.LSEEK_OUT_SIZE;
 }
 
-/** Most bytes that the older opcode can report: its count has 32 bits; whole pages, as the kernel cuts them. */
-const COPY_MAX = 0xfffff000;
+/** Bytes copied by one request, which no other is served meanwhile: who copies more is told how far it came, and asks again. */
+const COPY_MAX = 0x400000;
 
 function copyFileRange(fs: Filesystem, exchange: Exchange): number {
-  exchange.reply.u32(0, copy(fs, exchange, COPY_MAX));
+  exchange.reply.u32(0, copy(fs, exchange));
   exchange.reply.u32(4, 0);
   return abi.WRITE_OUT_SIZE;
 }
 
 function copyFileRange64(fs: Filesystem, exchange: Exchange): number {
-  exchange.reply.u64(0, copy(fs, exchange, Number.MAX_SAFE_INTEGER));
+  exchange.reply.u64(0, copy(fs, exchange));
   return abi.COPY_FILE_RANGE_OUT_SIZE;
 }
 
 /** struct fuse_copy_file_range_in: fh_in@0 off_in@8 nodeid_out@16 fh_out@24 off_out@32 len@40 flags@48. */
-function copy(fs: Filesystem, { ino, request, caller }: Exchange, most: number): number {
+function copy(fs: Filesystem, { ino, request, caller }: Exchange): number {
   if (request.u64(48) !== 0) throw new FsError('EINVAL');
-  const length = Math.min(request.amount(40), most);
+  const length = Math.min(request.amount(40), COPY_MAX);
   const target = request.u64(16);
   return fs.copyFileRange(ino, request.extent(8), target, request.extent(32), length, caller);
 }

@@ -14,6 +14,7 @@ import { answerInit } from './init.ts';
 import type { Connection } from './negotiate.ts';
 import { CHANGING, OPERATIONS } from './operations.ts';
 import type { Passthrough } from './passthrough.ts';
+import type { Unwritten } from './unwritten.ts';
 
 export interface ServerOptions {
   channel: Channel;
@@ -26,6 +27,8 @@ export interface ServerOptions {
   begun?: BegunListing | undefined;
   /** The kernel is to read and write files by itself. */
   passthrough?: Passthrough | undefined;
+  /** Knows of what the kernel has not written yet. */
+  unwritten?: Unwritten | undefined;
   /** Called between requests, after a wake-up. */
   onWake?: () => void;
   /** Does a little of what can wait, when woken and no request is there. @returns whether it is to be called again. */
@@ -90,6 +93,7 @@ export class Server {
       options.channel.request,
       options.channel.reply,
       options.passthrough,
+      options.unwritten,
     );
     this.#untilLook = this.#lookInterval;
     options.late?.open(options.channel.request);

@@ -27,6 +27,7 @@ import { Rehearsal } from './rehearsal.ts';
 import { Server } from './server.ts';
 import { operationStatistics } from './statistics.ts';
 import { Snapshots } from './snapshots.ts';
+import { Unwritten } from './unwritten.ts';
 import type { WorkerData } from './worker-data.ts';
 
 interface Message {
@@ -159,6 +160,7 @@ class Worker {
     const server = new Server({
       channel,
       passthrough,
+      unwritten: new Unwritten(notifier),
       filesystem: this.#filesystem,
       late: this.#late,
       begun: this.#overlay.begun,

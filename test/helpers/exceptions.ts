@@ -48,7 +48,11 @@ const FUSE_NATIVE: Exceptions = {
     'each operation stamps the times that POSIX names',
     'security.capability is dropped by fallocate',
   ],
-  lseek: ['SEEK_DATA and SEEK_HOLE tell where data is', 'holes cost nothing and read as zeros'],
+  lseek: [
+    'SEEK_DATA and SEEK_HOLE tell where data is',
+    'holes cost nothing and read as zeros',
+    'what is stored into a hole and not written yet is no hole',
+  ],
   O_TMPFILE: [
     'O_TMPFILE gives a file without a name, which link may give one',
     'umask applies to what is made',

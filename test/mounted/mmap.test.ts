@@ -68,6 +68,35 @@ posix(
 );
 
 posix(
+  'what is stored into a hole and not written yet is no hole',
+  { sparse: file('data', { size: 1 << 20 }) },
+  async (t, trial) => {
+    for (const name of ['new', 'sparse']) {
+      await trial.gives(`
+        open 0 ${name} O_RDWR|O_CREAT 0644
+        truncate @0 1048576
+        mmap 0 0 0 1048576 PROT_READ|PROT_WRITE MAP_SHARED
+        mstore 0 500000 =stored
+        mstore 0 900000 =again
+      `);
+      const ask = async (line: string) => Number((await trial.sys(line)).slice(3));
+      const data = await ask('lseek 0 100000 SEEK_DATA');
+      t.true(data <= 500_000 && data > 100_000, `${data}`);
+      const hole = await ask('lseek 0 500000 SEEK_HOLE');
+      t.true(hole > 500_000 && hole <= 900_000, `${hole}`);
+      const next = await ask(`lseek 0 ${hole} SEEK_DATA`);
+      t.true(next <= 900_000 && next >= hole, `${next}`);
+      await trial.gives(`
+        lseek 0 1000000 SEEK_DATA => ENXIO
+        mload 0 500000 6 => ok =stored
+        munmap 0
+        close 0
+      `);
+    }
+  },
+);
+
+posix(
   'a private mapping keeps its stores to itself',
   { f: file('0123456789') },
   async (_, trial) => {
