@@ -5,11 +5,21 @@ import type { Segments } from './layer.ts';
 
 const CHUNK_BYTES: number = 128 * 1024;
 
-/** Whether two lists of segments differ in a byte, or in length. */
-export function segmentsDiffer(native: Native, a: Segments, b: Segments): boolean {
+/**
+ * Whether two lists of segments differ in a byte, or in length.
+ *
+ * @param mustStop  asked now and then: to say no without having looked at everything.
+ */
+export function segmentsDiffer(
+  native: Native,
+  a: Segments,
+  b: Segments,
+  mustStop?: () => boolean,
+): boolean {
   const readA = reader(native, a);
   const readB = reader(native, b);
   for (;;) {
+    if (mustStop?.() === true) return false;
     const left = readA();
     const right = readB();
     if (Buffer.compare(left, right) !== 0) return true;

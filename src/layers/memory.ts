@@ -263,20 +263,20 @@ export class MemoryUpper implements UpperLayer<MemoryNode> {
     return this.#contents.seek(node, offset, whence);
   }
 
-  copy(node: MemoryNode, offset: number, from: Segments): void {
-    this.#contents.copy(node, offset, from);
+  copy(node: MemoryNode, offset: number, from: Segments): number {
+    return this.#contents.copy(node, offset, from);
   }
 
   freeze(node: MemoryNode): Frozen {
     return this.#contents.freeze(node);
   }
 
-  contentDiffers(node: MemoryNode): boolean {
-    return this.#contents.differs(node);
+  contentDiffers(node: MemoryNode, mustStop?: () => boolean): boolean {
+    return this.#contents.differs(node, mustStop);
   }
 
-  bytesDiffer(a: Segments, b: Segments): boolean {
-    return segmentsDiffer(this.#native, a, b);
+  bytesDiffer(a: Segments, b: Segments, mustStop?: () => boolean): boolean {
+    return segmentsDiffer(this.#native, a, b, mustStop);
   }
 
   now(out: Float64Array): void {

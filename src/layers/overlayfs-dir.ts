@@ -181,14 +181,21 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
   }
 
   adopt(dir: HostNode, name: Name, node: HostNode): void {
-    const path = this.#metacopy ? `${this.#tree.lowerPath(dir)}/${name}` : undefined;
-    this.#realise(node, path);
+    const mayWait = this.#metacopy && !this.#isCut(node);
+    this.#realise(node, mayWait ? `${this.#tree.lowerPath(dir)}/${name}` : undefined);
     this.foretell(node, node.nlink, dir, name);
     try {
       this.#publisher.adopt(dir, name, node);
     } finally {
       if (node.link !== 0) this.#links.note(node);
     }
+  }
+
+  /** What is shorter than the file that it is made of is not that file with other attributes. */
+  #isCut({ planned, source: [source] }: HostNode): boolean {
+    if (planned === undefined || source === undefined) return false;
+    source.layer.attr(source.node, this.#attr);
+    return planned.size < this.#attr.size;
   }
 
   put(dir: HostNode, name: Name, node: HostNode, covers: boolean): void {
@@ -313,9 +320,9 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
     return this.#contents.seek(node, offset, whence);
   }
 
-  copy(node: HostNode, offset: number, from: Segments): void {
+  copy(node: HostNode, offset: number, from: Segments): number {
     this.#realise(node);
-    this.#contents.copy(node, offset, from);
+    return this.#contents.copy(node, offset, from);
   }
 
   freeze(): undefined {
@@ -327,12 +334,12 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
     return this.#contents.file(node, isForWriting);
   }
 
-  contentDiffers(node: HostNode): boolean {
-    return this.#contents.differs(node);
+  contentDiffers(node: HostNode, mustStop?: () => boolean): boolean {
+    return this.#contents.differs(node, mustStop);
   }
 
-  bytesDiffer(a: Segments, b: Segments): boolean {
-    return segmentsDiffer(this.#native, a, b);
+  bytesDiffer(a: Segments, b: Segments, mustStop?: () => boolean): boolean {
+    return segmentsDiffer(this.#native, a, b, mustStop);
   }
 
   now(out: Float64Array): void {

@@ -34,7 +34,8 @@ export function changeAttributes<Node extends object>(
     if (inode.type === S_IFDIR) throw new FsError('EISDIR');
     if (inode.type !== S_IFREG) throw new FsError('EINVAL');
   }
-  const node = tree.copyUp(inode);
+  // What is cut is not copied first.
+  const node = tree.copyUp(inode, false, (valid & FATTR_SIZE) === 0 ? Infinity : wanted.size);
   if ((valid & FATTR_SIZE) !== 0) tree.upper.truncate(node, wanted.size);
   if ((valid & FATTR_MODE) !== 0) changeAcl(tree, node, wanted.mode);
   const isDirectory = inode.type === S_IFDIR;

@@ -4,6 +4,7 @@
  *
  * Times alone are no change unless asked for, nor is a file that was written again with what it had.
  */
+import { FsError } from '../errors.ts';
 import { Attr, S_IFDIR, S_IFMT } from '../layers/layer.ts';
 import type { Name } from '../layers/layer.ts';
 import type { LowerRef } from '../layers/upper.ts';
@@ -16,7 +17,7 @@ import { narrowed } from './narrow.ts';
 import { below, Sources, type Source } from './renames.ts';
 import type { Tree } from './tree.ts';
 
-/** Names compared between two looks at the clock. */
+/** Names, or parts of files, compared between two looks at the clock. */
 const STEPS = 32;
 
 /** Attributes of what is at a name, and was: of a name that nothing is kept of, used again for the next. */
@@ -89,7 +90,7 @@ export class ChangeWalk<Node extends object> {
     this.#tree = tree;
     this.#listing = listing;
     this.#options = options;
-    this.#comparer = new Comparer(tree);
+    this.#comparer = new Comparer(tree, () => this.#mustStop());
     this.#findings = new Findings(tree, this.#comparer, walk);
     this.#sources = options.renames === true ? new Sources(tree.stack) : undefined;
     this.#everywhere = this.#hasChangedLinks();
@@ -152,7 +153,17 @@ export class ChangeWalk<Node extends object> {
     return this.#isLate;
   }
 
+  /** None of a directory that may not be listed: nobody in the session sees what is in it. */
   #namesToCompare(dir: Inode<Node>, base: readonly LowerRef[]): Iterable<Name> {
+    try {
+      return this.#namesIn(dir, base);
+    } catch (error) {
+      if (error instanceof FsError) return [];
+      throw error;
+    }
+  }
+
+  #namesIn(dir: Inode<Node>, base: readonly LowerRef[]): Iterable<Name> {
     const isInPlace = samePlace(dir.lowers, base);
     if (isInPlace && !this.#everywhere) {
       if (dir.upper === undefined) return [];

@@ -1,4 +1,5 @@
 /** What differs between a file of a session and the lowers' file of its path. */
+import { FsError } from '../errors.ts';
 import { Attr, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, Segments } from '../layers/layer.ts';
 import type { Name } from '../layers/layer.ts';
 import type { LowerRef } from '../layers/upper.ts';
@@ -21,9 +22,12 @@ export class Comparer<Node extends object> {
   readonly #tree: Tree<Node>;
   readonly #ours: Segments = new Segments();
   readonly #theirs: Segments = new Segments();
+  readonly #mustStop: (() => boolean) | undefined;
 
-  constructor(tree: Tree<Node>) {
+  /** @param mustStop  asked now and then: to take contents for the same without having read them all. */
+  constructor(tree: Tree<Node>, mustStop?: () => boolean) {
     this.#tree = tree;
+    this.#mustStop = mustStop;
   }
 
   /** Whether anything but times does. */
@@ -65,7 +69,17 @@ export class Comparer<Node extends object> {
     return samePlace(inode.lowers, refs) || sameObject(inode.lowers, refs);
   }
 
+  /** What cannot be read, for want of rights, is taken for other contents. */
   #contentDiffers(inode: Current<Node>, attr: Attr, base: Base): boolean {
+    try {
+      return this.#bytesDiffer(inode, attr, base);
+    } catch (error) {
+      if (error instanceof FsError) return true;
+      throw error;
+    }
+  }
+
+  #bytesDiffer(inode: Current<Node>, attr: Attr, base: Base): boolean {
     const [lower] = base.refs;
     if (lower === undefined || inode.type === S_IFDIR) return false;
     if (inode.type === S_IFLNK) {
@@ -76,7 +90,7 @@ export class Comparer<Node extends object> {
     if (inode.upper !== undefined) {
       const origin = this.#tree.upper.origin(inode.upper);
       if (samePlace(origin, base.refs) || sameObject(origin, base.refs)) {
-        return this.#tree.upper.contentDiffers(inode.upper);
+        return this.#tree.upper.contentDiffers(inode.upper, this.#mustStop);
       }
     }
     this.#ours.clear();
@@ -87,7 +101,7 @@ export class Comparer<Node extends object> {
       for (const { layer, node } of inode.lowers) layer.read(node, 0, attr.size, this.#ours);
     }
     lower.layer.read(lower.node, 0, attr.size, this.#theirs);
-    return this.#tree.upper.bytesDiffer(this.#ours, this.#theirs);
+    return this.#tree.upper.bytesDiffer(this.#ours, this.#theirs, this.#mustStop);
   }
 
   /** Of a symlink. */
@@ -97,10 +111,22 @@ export class Comparer<Node extends object> {
     return ref?.layer.readlink(ref.node) ?? '';
   }
 
-  /** @param isFirstEnough  one is told of several. */
-  #xattrNames(inode: Current<Node>, { refs }: Base, isFirstEnough: boolean): Name[] {
-    const [lower] = refs;
+  /**
+   * None, when they cannot be read.
+   *
+   * @param isFirstEnough  one is told of several.
+   */
+  #xattrNames(inode: Current<Node>, { refs: [lower] }: Base, isFirstEnough: boolean): Name[] {
     if (lower === undefined) return [];
+    try {
+      return this.#xattrsDiffer(inode, lower, isFirstEnough);
+    } catch (error) {
+      if (error instanceof FsError) return [];
+      throw error;
+    }
+  }
+
+  #xattrsDiffer(inode: Current<Node>, lower: LowerRef, isFirstEnough: boolean): Name[] {
     const { upper } = this.#tree;
     const [own] = inode.lowers;
     const names =

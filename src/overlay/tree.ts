@@ -182,15 +182,16 @@ export class Tree<Node extends object> {
    * Brings an inode, and the directories above it, into the upper. Nothing that can be seen changes.
    *
    * @param mayOverdraw  for a removal, which a full layer must allow.
+   * @param most  bytes of a file that are needed: it is cut to them.
    */
-  copyUp(inode: Inode<Node>, mayOverdraw: boolean = false): Node {
+  copyUp(inode: Inode<Node>, mayOverdraw: boolean = false, most: number = Infinity): Node {
     if (inode.upper !== undefined) return inode.upper;
     const { parent } = inode;
     const directory = parent === undefined ? undefined : this.copyUp(parent, mayOverdraw);
     if (!mayOverdraw) {
       this.upper.require(this.upper.nodeBytes + this.upper.nameBytes(inode.name));
     }
-    const node = this.#make(inode, mayOverdraw);
+    const node = this.#make(inode, mayOverdraw, most);
     if (directory !== undefined) this.#adopt(directory, inode.name, node, true);
     this.#raised(inode, node);
     return node;
@@ -222,8 +223,9 @@ export class Tree<Node extends object> {
     return node;
   }
 
-  #make(inode: Inode<Node>, mayOverdraw: boolean): Node {
+  #make(inode: Inode<Node>, mayOverdraw: boolean, most: number = Infinity): Node {
     this.attr(inode, this.#attr);
+    this.#attr.size = Math.min(this.#attr.size, most);
     const node = this.upper.make(this.#attr, inode.lowers, undefined, mayOverdraw);
     if (inode.linkIno !== undefined) this.upper.keepLink(inode.linkIno, node);
     return node;

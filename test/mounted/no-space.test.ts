@@ -127,6 +127,43 @@ for (const slack of [0, 700, 1100, 2300, 4200, 5500]) {
   );
 }
 
+test('copy_file_range into a session that gets full says how far it came', async (t) => {
+  const size = 3 << 20;
+  await using session = await mounted({
+    lower: { big: file('big'.repeat(size / 3)) },
+    options: { size: '1M' },
+  });
+  const hand = session.hand();
+  await hand.must(['open 1 big O_RDONLY', 'open 2 new O_CREAT|O_RDWR 0644']);
+  const answer = await hand.do(`copyrange 1 0 2 0 ${size}`);
+  const copied = Number(answer.slice(3));
+  t.true(copied > 0 && copied < size, answer);
+  t.is(await hand.do(`copyrange 1 ${copied} 2 ${copied} ${size}`), 'ENOSPC');
+  const seen = await hand.do(`stat new`);
+  t.regex(seen, new RegExp(`\\bsize=${copied}\\b`));
+  await hand.must(['drop']);
+  t.regex(await hand.do(`stat new`), new RegExp(`\\bsize=${copied}\\b`));
+  t.is(await hand.do(`pread 2 ${copied - 3} 9`), 'ok =big');
+});
+
+test('a file that is cut is not copied first', async (t) => {
+  const big = file('big'.repeat(1 << 20));
+  const lower: Tree = { a: big, b: big };
+  await using session = await mounted({ lower, options: { size: '1M' } });
+  const hand = session.hand();
+  await hand.must([
+    'truncate a 5',
+    'open 1 b O_WRONLY|O_TRUNC',
+    'write 1 =new',
+    'open 2 a O_RDONLY',
+  ]);
+  t.is(await hand.do('pread 2 0 9'), 'ok =bigbi');
+  await hand.must(['truncate a 9', 'open 3 b O_RDONLY']);
+  t.is(await hand.do('pread 2 0 9'), 'ok =bigbi%00%00%00%00');
+  t.is(await hand.do('pread 3 0 9'), 'ok =new');
+  t.is((await session.session.status()).changes, 2);
+});
+
 function differences(before: string, after: string): string[] {
   return before === after ? [] : compareListings(before, after);
 }
