@@ -132,9 +132,26 @@ function remedyFor(error: unknown, name: string): string {
   }
 }
 
+/**
+ * Without asking the file system: what is there may be dead.
+ *
+ * @throws SessionError the path is relative to a directory that has gone.
+ */
+export function absolute(path: string): string {
+  try {
+    return resolve(path);
+  } catch (error) {
+    throw new SessionError(
+      'the current directory has gone',
+      'go to one that is there (cd), or name an absolute path',
+      { cause: error },
+    );
+  }
+}
+
 /** Before the path is touched: the mount there may be dead. */
 function refuseSession(path: ByteString, mounts: Mount[]): void {
-  const at = resolve(shown(path));
+  const at = absolute(shown(path));
   const mount = topmostAt(mounts, bytes(at)) ?? topmostAt(mounts, path);
   if (mount?.type !== MOUNT_TYPE) return;
   throw new SessionError(

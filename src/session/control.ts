@@ -66,6 +66,11 @@ export function serve(path: string, greeting: Greeting, answer: Answer): Promise
   });
 }
 
+/** The daemon has answered that it cannot. */
+export class RefusedError extends SessionError {
+  override readonly name: string = 'RefusedError';
+}
+
 /** A command's end of one connection. */
 export class Control implements Disposable {
   readonly greeting: Greeting;
@@ -79,7 +84,7 @@ export class Control implements Disposable {
     this.greeting = greeting;
     this.#questions = new Questions((question) => socket.write(`${JSON.stringify(question)}\n`), {
       silence,
-      refusal: (message) => new SessionError(message),
+      refusal: (message) => new RefusedError(message),
     });
   }
 
@@ -101,12 +106,14 @@ export class Control implements Disposable {
     try {
       return await new Promise<Control>((resolve, reject) => {
         const stop = patience(timeoutMs, () => reject(silence()));
-        const fail = (why: string) => {
+        const fail = (why: string, cause?: Error) => {
           stop();
-          reject(new SessionError(why, SEE_STATUS));
+          reject(new SessionError(why, SEE_STATUS, { cause }));
           if (control !== undefined) control.#end();
         };
-        socket.on('error', (error) => fail(`the daemon cannot be reached: ${error.message}`));
+        socket.on('error', (error) =>
+          fail(`the daemon cannot be reached: ${error.message}`, error),
+        );
         socket.on('close', () => fail(DAEMON_GONE));
         // The daemon is our own, and a line of changes may be long.
         readLines(socket, Infinity, (line) => {

@@ -26,8 +26,7 @@ import { linksOf } from './links.ts';
 import { lock } from './lock.ts';
 import { readMounts } from './mountinfo.ts';
 import { buryDead, checkDirs, findDirs, type FoundDirs, type OverlayDirs } from './overlay-dirs.ts';
-import { self } from './processes.ts';
-import { bootId, readRecord, type SessionRecord, writeRecord } from './record.ts';
+import { ownProcesses, readRecord, type SessionRecord, writeRecord } from './record.ts';
 import type { UnlockOptions } from './options.ts';
 import { listSessions } from './registry.ts';
 import { checkContext } from './selinux.ts';
@@ -139,7 +138,7 @@ interface Found {
 
 /** The booted deployment, seen by a command only: nothing of it is on record. */
 async function runOverUsr(options: UnlockOptions, found: Found): Promise<Launched> {
-  findBooted(HOST_SYSROOT);
+  findBooted(HOST_SYSROOT, 'name a directory instead: ostree-ts run SOURCE -- COMMAND');
   if (found.secluded?.inFolder === true) {
     throw new UsageError('what is to be the root is not named', 'name it: SOURCE');
   }
@@ -217,8 +216,7 @@ async function begin(options: UnlockOptions, found: Found): Promise<Launched> {
     settings: settingsOf(options),
     limitBytes,
     started: new Date().toISOString(),
-    launcher: self(),
-    boot: bootId(),
+    ...ownProcesses(),
   };
   let undo: (() => void) | undefined;
   try {

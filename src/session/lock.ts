@@ -31,7 +31,7 @@ export interface LockResult {
   changes: number | null;
   /** There were more. */
   moreChanges: boolean;
-  /** Bytes thrown away; `null` when the daemon could not be asked. */
+  /** Bytes thrown away; `null` when the daemon could not be asked, and where others keep files in the same filesystem. */
   used: number | null;
   /**
    * The base is visible again, but the daemon serves on until the last holder has ended. When this process is the only
@@ -77,7 +77,7 @@ export async function lock(folder: string, name: string, lazy: boolean): Promise
     mountpoint: shown(seen.record?.mountpoint ?? ''),
     changes: seen.answer?.changes ?? null,
     moreChanges: seen.answer?.moreChanges ?? false,
-    used: seen.answer?.used ?? null,
+    used: (isBounded(seen) ? seen.answer?.used : undefined) ?? null,
     draining: false,
     holders: [],
     found: seen.problems,
@@ -85,6 +85,12 @@ export async function lock(folder: string, name: string, lazy: boolean): Promise
   };
   if (seen.health === 'starting') {
     throw new SessionError(`session ${name} is just starting`, 'try again in a moment');
+  }
+  if (seen.health === 'elsewhere') {
+    throw new SessionError(
+      `session ${name} belongs to another process namespace`,
+      `lock it where it was started: ostree-ts lock ${name}`,
+    );
   }
   if (seen.health === 'dead' || seen.health === 'kept') {
     await bury(folder, seen, result);
@@ -106,6 +112,11 @@ export async function lock(folder: string, name: string, lazy: boolean): Promise
   if (seen.health === 'hung') await killHung(seen, result);
   if (await drain(folder, seen, holders, result)) releaseSame();
   return result;
+}
+
+/** Whether what it holds is kept in memory, or in a filesystem of its own. */
+function isBounded({ record }: Inspection): boolean {
+  return record !== undefined && record.limitBytes > 0;
 }
 
 /** Cleans up after a daemon that has gone. */

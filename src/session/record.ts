@@ -2,11 +2,11 @@
  * What a session's folder says about it: `record.json`, written by the launcher before anything starts, and `state`,
  * written by the keeper whenever something changes. Both are only read here as claims; `status` looks at the world.
  */
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { readFileSync, readlinkSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ByteString } from '../native.ts';
 import type { UnlockedState } from '../ostree/deployment-state.ts';
-import type { ProcessId } from './processes.ts';
+import { type ProcessId, self } from './processes.ts';
 
 /** How far a session is kept from the rest of the system. */
 export type Seclusion = 'mounts' | 'users' | undefined;
@@ -68,6 +68,8 @@ export interface SessionRecord {
   launcher: ProcessId;
   /** The boot that all process ids are of. */
   boot: string;
+  /** Their namespace, as /proc/PID/ns/pid names it. Absent in records of versions before it was. */
+  pidNamespace?: string;
 }
 
 /** What only the keeper knows. */
@@ -85,6 +87,29 @@ export interface SessionState {
 /** Changes at each boot of the machine. */
 export function bootId(): string {
   return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+}
+
+/** What a record says of the processes that it names, when this one is among them. */
+export function ownProcesses(): Pick<SessionRecord, 'launcher' | 'boot' | 'pidNamespace'> {
+  const namespace = pidNamespace();
+  return {
+    launcher: self(),
+    boot: bootId(),
+    ...(namespace !== undefined && { pidNamespace: namespace }),
+  };
+}
+
+function pidNamespace(): string | undefined {
+  try {
+    return readlinkSync('/proc/self/ns/pid');
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether the ids of its processes mean others here. */
+export function isOfOtherProcesses(record: SessionRecord | undefined): boolean {
+  return record?.pidNamespace !== undefined && record.pidNamespace !== pidNamespace();
 }
 
 const RECORD = 'record.json';

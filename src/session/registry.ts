@@ -1,7 +1,8 @@
 /** Which sessions exist. */
 import { readdirSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { SessionError } from '../errors.ts';
+import { absolute } from './checks.ts';
 import { NAME, registryFolder, removeRegistry } from './folders.ts';
 import { readRecord } from './record.ts';
 import { Session } from './session.ts';
@@ -48,14 +49,17 @@ export async function findSession(nameOrMountpoint?: string): Promise<Session> {
     }
     return only;
   }
-  // Not resolved through symlinks: that would ask the mount, which may be dead.
-  const path = resolve(nameOrMountpoint);
   const found =
-    sessions.find((session) => session.name === nameOrMountpoint) ??
-    sessions.findLast((session) => session.mountpoint === path);
+    sessions.find((session) => session.name === nameOrMountpoint) ?? at(sessions, nameOrMountpoint);
   if (found !== undefined) return found;
   throw new SessionError(
     `there is no session '${nameOrMountpoint}'`,
     sessions.length === 0 ? 'there is none at all: see ostree-ts unlock' : `there are: ${list}`,
   );
+}
+
+/** Not resolved through symlinks: that would ask the mount, which may be dead. */
+function at(sessions: Session[], mountpoint: string): Session | undefined {
+  const path = absolute(mountpoint);
+  return sessions.findLast((session) => session.mountpoint === path);
 }

@@ -3,13 +3,14 @@ import { existsSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { hostPath, shown } from './checks.ts';
-import { Control } from './control.ts';
+import { Control, RefusedError } from './control.ts';
 import { hasChanges } from './folders.ts';
 import { allNamespaces } from './holders.ts';
 import { isOf, type Mount, mountsOr, readMounts, topmostAt } from './mountinfo.ts';
 import { isAlive } from './processes.ts';
 import {
   bootId,
+  isOfOtherProcesses,
   readRecord,
   readState,
   type Seclusion,
@@ -31,10 +32,12 @@ const POLL_MS = 5;
  * - `unguarded`: its keeper is gone; it works, but nobody unmounts it when the daemon dies;
  * - `draining`: no longer mounted; still served to the processes that hold files of it;
  * - `hung`: the daemon lives but does not answer;
+ * - `elsewhere`: it is served, but its processes are in another process namespace: only there it can be ended;
  * - `kept`: it has ended as it should, and what it held is kept for another time; `lock` discards it;
  * - `dead`: the daemon is gone; `lock` cleans up.
  */
-export type Health = 'ok' | 'starting' | 'unguarded' | 'draining' | 'hung' | 'kept' | 'dead';
+export type Health =
+  'ok' | 'starting' | 'unguarded' | 'draining' | 'hung' | 'elsewhere' | 'kept' | 'dead';
 
 /** What the worker says of itself. */
 export interface WorkerStatus {
@@ -69,7 +72,12 @@ export async function inspect(folder: string): Promise<Inspection> {
   // Where /run is no tmpfs a record may be of an earlier boot, and its processes others.
   const isCurrent = record === undefined || record.boot === bootId();
   const wasDaemonAlive = isCurrent && before !== undefined && isAlive(before.daemon);
-  const answer = wasDaemonAlive && before.phase !== 'starting' ? await ask(folder) : undefined;
+  const isForeign = isCurrent && isOfOtherProcesses(record);
+  const asked =
+    (wasDaemonAlive || isForeign) && before !== undefined && before.phase !== 'starting'
+      ? await ask(folder)
+      : NOBODY;
+  const { answer } = asked;
   // One that gives no answer may have died meanwhile, and the keeper says how.
   const isDaemonAlive = wasDaemonAlive && (answer !== undefined || isAlive(before.daemon));
   const state = wasDaemonAlive && !isDaemonAlive ? await settled(folder) : before;
@@ -80,7 +88,10 @@ export async function inspect(folder: string): Promise<Inspection> {
   if (record === undefined) problems.push('its record is missing or damaged');
   const isLeft = record !== undefined && isResumable(folder, record);
   const isKept = isLeft && state?.ended?.how === 'kept';
-  const health = judge({ ...seen, answer, isKept }, problems);
+  const health = judge(
+    { ...seen, answer, isKept, isForeign: isForeign && asked.isThere, refusal: asked.refusal },
+    problems,
+  );
   if (health === 'dead' && isLeft) {
     problems.push(`its changes are kept: ostree-ts unlock --name=${record.name} brings it back`);
   }
@@ -109,10 +120,18 @@ export function isResumable(folder: string, { upper, isForeign }: SessionRecord)
 }
 
 function judge(
-  seen: Omit<Inspection, 'health' | 'problems'> & { isKept: boolean },
+  seen: Omit<Inspection, 'health' | 'problems'> & {
+    isKept: boolean;
+    isForeign: boolean;
+    refusal: string | undefined;
+  },
   problems: string[],
 ): Health {
-  const { record, state, isKeeperAlive, isDaemonAlive, mounts, answer, isKept } = seen;
+  const { record, state, isKeeperAlive, isDaemonAlive, mounts, answer, isKept, refusal } = seen;
+  if (seen.isForeign) {
+    problems.push('its processes are in another process namespace: only there it can be ended');
+    return 'elsewhere';
+  }
   if (state === undefined || state.phase === 'starting') {
     if (
       isKeeperAlive ||
@@ -131,11 +150,12 @@ function judge(
     for (const mount of mounts) problems.push(`a dead mount is left at ${shown(mount.path)}`);
     return 'dead';
   }
-  if (answer === undefined) problems.push('the daemon does not answer');
+  if (refusal !== undefined) problems.push(`the daemon cannot say how it is: ${refusal}`);
+  else if (answer === undefined) problems.push('the daemon does not answer');
   if (!isKeeperAlive) problems.push('the keeper has gone: nobody unmounts it when the daemon dies');
   if (mounts.length === 0 && state?.phase === 'serving')
     problems.push('it was unmounted from outside');
-  if (answer === undefined) return 'hung';
+  if (answer === undefined && refusal === undefined) return 'hung';
   if (mounts.length === 0) return 'draining';
   return isKeeperAlive ? 'ok' : 'unguarded';
 }
@@ -190,12 +210,26 @@ function findMounts(
   return nowhere;
 }
 
-async function ask(folder: string): Promise<WorkerStatus | undefined> {
+/** What asking the daemon came to. */
+interface Asked {
+  /** Somebody listens. */
+  isThere: boolean;
+  answer?: WorkerStatus;
+  /** It has answered, but not what it was asked. */
+  refusal?: string;
+}
+
+const NOBODY: Asked = { isThere: false };
+
+async function ask(folder: string): Promise<Asked> {
   try {
     using control = await Control.open(folder, ANSWER_MS);
-    return await control.call<WorkerStatus>('status', {}, ANSWER_MS);
-  } catch {
-    return undefined;
+    const answer = await control.call<WorkerStatus>('status', {}, ANSWER_MS);
+    return { isThere: true, answer };
+  } catch (error) {
+    if (error instanceof RefusedError) return { isThere: true, refusal: error.message };
+    const { code } = ((error as Error).cause ?? {}) as NodeJS.ErrnoException;
+    return { isThere: code !== 'ECONNREFUSED' && code !== 'ENOENT' };
   }
 }
 

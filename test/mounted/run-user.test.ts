@@ -1,5 +1,8 @@
 /** One command in a session that only it sees, for ordinary users: in a user namespace, with subordinate ids or without. */
 import test from 'ava';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { debianTree } from '../helpers/debian.ts';
 import { inSandbox, type Inside, USERS } from '../helpers/sandbox.ts';
 
@@ -41,6 +44,42 @@ for (const uid of USERS) {
     },
   );
 }
+
+test('what may not be read is told of as changed, and the rest as it is', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'ostree-ts-unreadable-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  mkdirSync(join(folder, 'etc/private'), { recursive: true });
+  for (const name of ['shadow', 'shadow-']) {
+    writeFileSync(join(folder, 'etc', name), `secret of ${name}`.padEnd(20), { mode: 0o600 });
+  }
+  for (const path of ['', 'etc']) chmodSync(join(folder, path), 0o755);
+  chmodSync(join(folder, 'etc/private'), 0o700);
+  await inSandbox(
+    async ({ library, tools }) => {
+      const script =
+        'mv etc/shadow- etc/shadow; mv etc/private etc/moved; echo x > etc/new; echo; read -r line';
+      const args = ['run', '--name=one', '/run/tree', '--', 'sh', '-ec', `cd /run/tree; ${script}`];
+      const child = await tools.startCommand(args);
+      const session = await library.findSession('one');
+      const { health, changes } = await session.status();
+      tools.same([health, changes], ['ok', 5]);
+      const found = [];
+      for await (const { kind, path } of session.diff()) found.push(`${kind} ${path}`);
+      tools.same(found, [
+        'A /etc/moved',
+        'A /etc/new',
+        'D /etc/private',
+        'M /etc/shadow',
+        'D /etc/shadow-',
+      ]);
+      child.stdin?.end('\n');
+      tools.equal(await tools.exitCode(child), 0);
+      await tools.nothingIsLeft();
+    },
+    { uid: WITH_IDS, tree: folder },
+  );
+  t.pass();
+});
 
 test(
   'others see nothing, status and diff do, and kill -9 leaves nothing (an ordinary user)',

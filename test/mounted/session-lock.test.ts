@@ -55,6 +55,69 @@ test(
 );
 
 test(
+  'from another process namespace a session is told apart from a dead one, and left alone',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const { readFileSync, writeFileSync } = await import('node:fs');
+    const tree = tools.plant(`${work}/tree`, { a: 'one' });
+    for (const upper of ['memory', 'tmpfs'] as const) {
+      const session = await library.unlock({ source: [tree], name: 'live', upper });
+      writeFileSync(`${tree}/new`, 'precious');
+      const program = tools.PROGRAM.join(' ');
+      const answers = tools.run('unshare', [
+        '--pid',
+        '--fork',
+        '--mount-proc',
+        'sh',
+        '-c',
+        `${program} status --json; ${program} lock live 2>&1; ${program} unlock --name=live 2>&1; ${program} diff live`,
+      ]);
+      tools.matches(answers, /"health":"elsewhere"/);
+      tools.matches(answers, /session live belongs to another process namespace/);
+      tools.matches(answers, /no session live to be brought back/);
+      tools.matches(answers, /^A\t\/new$/m);
+      tools.equal((await session.status()).health, 'ok');
+      tools.equal(readFileSync(`${tree}/new`, 'utf8'), 'precious');
+      await session.lock();
+    }
+    await tools.nothingIsLeft();
+  },
+);
+
+test(
+  'a session whose process namespace has gone with it is dead, and can be locked',
+  sandboxed,
+  async ({ tools, work }) => {
+    const tree = tools.plant(`${work}/tree`, { a: 'one' });
+    const program = tools.PROGRAM.join(' ');
+    const words = `${program} unlock ${tree} --name=gone --upper=tmpfs && echo x > ${tree}/new`;
+    tools.run('unshare', ['--pid', '--fork', '--mount-proc', 'sh', '-c', words]);
+    const seen = tools.ostreeTs(['status', '--json']);
+    tools.matches(seen.out, /"health":"dead"/);
+    const locked = tools.ostreeTs(['lock', 'gone']);
+    tools.equal(locked.code, 0, locked.err);
+    await tools.nothingIsLeft();
+  },
+);
+
+test(
+  'in a directory that has gone, a session is found by its name',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const { mkdirSync } = await import('node:fs');
+    const tree = tools.plant(`${work}/tree`, { a: 'one' });
+    await library.unlock({ source: [tree], name: 'usr' });
+    mkdirSync(`${work}/gone`);
+    const program = tools.PROGRAM.join(' ');
+    const script = `cd ${work}/gone; rmdir ${work}/gone; ${program} lock other 2>&1; ${program} lock usr`;
+    const answers = tools.run('sh', ['-c', script]);
+    tools.matches(answers, /the current directory has gone\ngo to one that is there/);
+    tools.matches(answers, /usr: .* is locked again/);
+    await tools.nothingIsLeft();
+  },
+);
+
+test(
   'lock refuses while something is mounted inside',
   sandboxed,
   async ({ library, tools, work }) => {

@@ -10,6 +10,7 @@ const COLOURS: Record<Health, Colour> = {
   unguarded: 'yellow',
   draining: 'yellow',
   hung: 'red',
+  elsewhere: 'yellow',
   kept: 'green',
   dead: 'red',
 };
