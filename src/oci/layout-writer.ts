@@ -2,8 +2,8 @@
  * Making an image layout. Everything is written beside its place and moved there at the end, the index last, so that a
  * failure leaves what was there before and nothing else; what a killed process leaves goes when the next writes there.
  */
-import { createReadStream, createWriteStream, existsSync } from 'node:fs';
-import { mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { createReadStream, createWriteStream, existsSync, type WriteStream } from 'node:fs';
+import { mkdir, open, readdir, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { SessionError } from '../errors.ts';
@@ -24,24 +24,44 @@ export interface LayoutOutput {
   signal?: AbortSignal | undefined;
 }
 
-/** Writes a file beside its place and gives it its name at the end; nothing stays when that fails. */
+/** The output that is standard output. */
+export const STDOUT = '-';
+
+/**
+ * Writes a file beside its place and gives it its name at the end; nothing stays when that fails. What is there and is no file
+ * (a fifo, a device, standard output) is written to as it is.
+ */
 export async function writeWhole(
-  path: string,
+  output: string,
   chunks: Bytes,
   signal: AbortSignal | undefined,
 ): Promise<void> {
+  const stops = signal === undefined ? [] : [{ signal }];
   let draft: Draft | undefined;
   try {
+    const stream = await streamTo(output);
+    if (stream !== undefined) {
+      await pipeline(chunks, stream, ...stops);
+      return;
+    }
+    const path = existsSync(output) ? await realpath(output) : output;
     draft = draftFile(path);
     const file = createWriteStream(draft.path, { flags: 'r+', flush: true });
-    await pipeline(chunks, file, ...(signal === undefined ? [] : [{ signal }]));
+    await pipeline(chunks, file, ...stops);
     await rename(draft.path, path);
   } catch (error) {
     if (draft !== undefined) await rm(draft.path, { force: true });
-    throw unwritable(path, error);
+    throw unwritable(output === STDOUT ? 'standard output' : output, error);
   } finally {
     draft?.close();
   }
+}
+
+/** Where an output is no file that could be replaced. */
+async function streamTo(output: string): Promise<WriteStream | undefined> {
+  if (output === STDOUT) return createWriteStream('', { fd: 1, autoClose: false });
+  if (!existsSync(output) || (await stat(output)).isFile()) return undefined;
+  return createWriteStream(output);
 }
 
 /** What the host refuses, in words; everything else as it is. */

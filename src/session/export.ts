@@ -10,7 +10,7 @@ import { Meter } from '../oci/bytes.ts';
 import { compress, type Compression } from '../oci/compression.ts';
 import { type Config, layerType, ociLayerType, PLATFORM, TYPES } from '../oci/image.ts';
 import { type Image, Layout, parseReference } from '../oci/layout.ts';
-import { LayoutWriter, writeWhole } from '../oci/layout-writer.ts';
+import { LayoutWriter, STDOUT, writeWhole } from '../oci/layout-writer.ts';
 import { type TarInput, writeTar } from '../oci/tar-writer.ts';
 import { changedFiles, wholeTree } from './export-entries.ts';
 import type { LiveTree } from './live-tree.ts';
@@ -24,7 +24,7 @@ export interface ExportOptions {
    * whiteouts. `oci-image`: a layout with that layer on top of `base`, or with the whole tree.
    */
   format: ExportFormat;
-  /** A file; for an image a directory, which is made or gains a tag, or a file that ends in `.tar`. */
+  /** A file, or `-`, standard output; for an image a directory, which is made or gains a tag, or a file that ends in `.tar`. */
   output: string;
   /** Default: none for a tar, gzip for layers. */
   compress?: Compression;
@@ -73,6 +73,9 @@ export function checkExport(options: ExportOptions): void {
       'only an image has a base and a tag',
       'add --format=oci-image, or leave them out',
     );
+  }
+  if (format === 'oci-image' && options.output === STDOUT) {
+    throw new UsageError('an image is more than one file', 'name a directory, or a file.tar');
   }
   if (options.compress !== undefined && !['none', 'gzip', 'zstd'].includes(options.compress)) {
     throw new UsageError(

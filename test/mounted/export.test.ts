@@ -1,8 +1,18 @@
 /** What is exported, read by the real tools: skopeo, umoci, tar. */
 import test from 'ava';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { compareTrees } from '../helpers/compare.ts';
 import { dataWord } from '../helpers/hand.ts';
 import { must, umociImage, unpack } from '../helpers/oci.ts';
@@ -232,6 +242,29 @@ test('an output that cannot be written, and a base that is none, are refused in 
   writeFileSync(blob, Buffer.concat([readFileSync(blob), Buffer.alloc(1)]));
   await t.throwsAsync(image({ base: `oci:${base}:one` }), { message: /not what its digest says/ });
   t.deepEqual(readdirSync(m.folder).sort(), ['base', ...there].sort());
+});
+
+test('an output that is no file is written to as it is, and a link leads to the file', async (t) => {
+  await using m = await mounted({ lower: { a: 'a' } });
+  await m.hand().must(['open 0 new O_CREAT|O_WRONLY 0600', 'write 0 =new', 'close 0']);
+  const names = ['real.tar', 'link.tar', 'fifo'].map((name) => join(m.folder, name));
+  const [real = '', to = '', pipe = ''] = names;
+  writeFileSync(real, '');
+  symlinkSync('real.tar', to);
+  must('mkfifo', pipe);
+  const reader = spawn('sha256sum', [pipe], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const read = text(reader.stdout);
+  const results = [];
+  for (const output of [to, pipe, '/dev/full']) {
+    const one = m.session.export({ format: 'tar', output });
+    if (output === '/dev/full') await t.throwsAsync(one, { message: /dev.full cannot be written/ });
+    else results.push((await one).digest);
+  }
+  t.is(results[0], results[1]);
+  t.is(`sha256:${(await read).split(' ', 1)[0]}`, results[1] ?? '');
+  t.true(lstatSync(to).isSymbolicLink() && lstatSync(pipe).isFIFO());
+  t.true(lstatSync('/dev/full').isCharacterDevice());
+  t.true(must('tar', '-tf', real).includes('new'));
 });
 
 test('attributes and owners come along', async (t) => {

@@ -35,7 +35,7 @@ export function exportCommand(context: Context): Command {
     )
     .requiredOption(
       '--output <FILE>',
-      'where to; of an image a directory, a layout that gains a tag, or a file that ends in .tar',
+      'where to, - for stdout; of an image a directory, a layout that gains a tag, or a file that ends in .tar',
     )
     .addOption(
       new Option('--compress <HOW>', 'default: gzip, none for a tar').choices([
@@ -68,7 +68,9 @@ Examples:
         signal: context.interrupted(),
       });
       for (const line of library.exportWarnings(result)) warn(context, line, options.json);
-      context.out(options.json ? resultJson(result) : describe(result));
+      const words = options.json ? resultJson(result) : describe(result);
+      if (options.output === '-') context.err(words);
+      else context.out(words);
     });
 }
 
