@@ -15,6 +15,13 @@
 
 namespace {
 
+void RaiseLimit(__rlimit_resource_t resource) {
+  rlimit limit{};
+  if (getrlimit(resource, &limit) < 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(resource, &limit);
+}
+
 // Becomes the daemon: given descriptors in their places, a namespace of its own, and nothing else of ours.
 [[noreturn]] void BecomeDaemon(int stream, int packets, int arena) {
   // Above everything given, so that nothing is overwritten before it has been moved.
@@ -38,11 +45,10 @@ namespace {
     Log("cannot make a mount namespace: %s", strerror(errno));
     _exit(126);
   }
-  rlimit files{};
-  if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-    files.rlim_cur = files.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &files);
-  }
+  RaiseLimit(RLIMIT_NOFILE);
+  // The files that it keeps changes in are not its caller's.
+  const rlimit any{RLIM_INFINITY, RLIM_INFINITY};
+  if (setrlimit(RLIMIT_FSIZE, &any) < 0) RaiseLimit(RLIMIT_FSIZE);
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);

@@ -24,7 +24,10 @@ export function sysrootOf(path: HostPath | undefined): string {
 }
 
 /** The deployment that runs. @throws SessionError in ostree's words: there is none, or it is not of this sysroot. */
-export function findBooted(path: string): { sysroot: Sysroot; deployment: Deployment } {
+export function findBooted(
+  path: string,
+  remedy: string = 'name a directory instead: ostree-ts unlock SOURCE [MOUNTPOINT]',
+): { sysroot: Sysroot; deployment: Deployment } {
   let deployment: Deployment | undefined;
   try {
     const sysroot = new Sysroot(path);
@@ -34,10 +37,7 @@ export function findBooted(path: string): { sysroot: Sysroot; deployment: Deploy
     // A machine that is no OSTree host has no sysroot either.
     if (path !== HOST_SYSROOT) throw error;
   }
-  throw new SessionError(
-    'Not currently booted into an OSTree system',
-    'name a directory instead: ostree-ts unlock SOURCE [MOUNTPOINT]',
-  );
+  throw new SessionError('Not currently booted into an OSTree system', remedy);
 }
 
 /** @throws SessionError another user than root. */

@@ -49,7 +49,10 @@ export function refuseHotfix(name: string): never {
  */
 export async function lockBooted(options: BootedLockOptions = {}): Promise<LockResult> {
   checkRoot();
-  const { sysroot, deployment } = findBooted(sysrootOf(options.sysroot));
+  const { sysroot, deployment } = findBooted(
+    sysrootOf(options.sysroot),
+    'there is nothing of it to lock: see ostree-ts status',
+  );
   const mayEndHotfix = options.hotfix === true;
   const sessions = await bootedSessions();
   const usr = usrState(readMounts(), sessions);

@@ -2,6 +2,7 @@
  * The thread that the filesystem is to run in. Loading this module starts it, so that it starts while the daemon loads
  * itself: whoever loads the daemon loads this first.
  */
+import { totalmem } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import type { DaemonOptions } from './daemon-options.ts';
 
@@ -10,6 +11,12 @@ import type { DaemonOptions } from './daemon-options.ts';
  * walks: with V8's own choice the daemon takes twice the memory after a walk of 140,000 files.
  */
 const YOUNG_MB = 4;
+
+/**
+ * Bound of its old generation, MiB: a session is full when its own limit is reached, never before because of V8, which would
+ * stop at 4 GiB or less, and lose all that is in memory.
+ */
+const OLD_MB = Math.max(4096, Math.ceil(totalmem() / 2 ** 20));
 
 const [, , argument] = process.argv;
 
@@ -22,6 +29,6 @@ export const thread: Worker | undefined = options?.libfuse === undefined ? begin
 
 function begin(): Worker {
   return new Worker(new URL('../../bundle/fuse/worker.cjs', import.meta.url), {
-    resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB },
+    resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB, maxOldGenerationSizeMb: OLD_MB },
   });
 }

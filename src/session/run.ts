@@ -98,6 +98,12 @@ function check({ command, chroot, at, keep, name, upper, protectEtcVar }: RunOpt
   if (keep !== undefined && (upper ?? 'tmpfs') !== 'tmpfs') {
     throw new UsageError('what is kept is kept on a tmpfs', 'leave the upper out');
   }
+  if (keep !== undefined && process.getuid?.() !== 0) {
+    throw new SessionError(
+      "an ordinary user's run keeps its changes in memory, and they end with it",
+      'leave keep out, or do it as root',
+    );
+  }
 }
 
 function sessionOptions(options: RunOptions): UnlockOptions {

@@ -101,7 +101,7 @@ export function checkFolder(
   if (differs === undefined) return;
   throw new SessionError(
     `the changes in ${shown(path)} belong to another source: ${describe(before)}`,
-    'unlock that, or take them for this one all the same: --force',
+    'unlock the source that they are of, or take them for this one all the same: --force',
   );
 }
 
