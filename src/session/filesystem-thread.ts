@@ -18,6 +18,9 @@ const YOUNG_MB = 4;
  */
 const OLD_MB = Math.max(4096, Math.ceil(totalmem() / 2 ** 20));
 
+/** A directory in a directory, 100,000 times over, is walked by functions that call themselves; of memory only what is used is taken. */
+const STACK_MB = 64;
+
 const [, , argument] = process.argv;
 
 /** What the launcher has told; `undefined` when it will. */
@@ -29,6 +32,10 @@ export const thread: Worker | undefined = options?.libfuse === undefined ? begin
 
 function begin(): Worker {
   return new Worker(new URL('../../bundle/fuse/worker.cjs', import.meta.url), {
-    resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB, maxOldGenerationSizeMb: OLD_MB },
+    resourceLimits: {
+      maxYoungGenerationSizeMb: YOUNG_MB,
+      maxOldGenerationSizeMb: OLD_MB,
+      stackSizeMb: STACK_MB,
+    },
   });
 }
