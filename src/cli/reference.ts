@@ -20,10 +20,11 @@ function flagsOf(command: Command): Flag[] {
   return command
     .createHelp()
     .visibleOptions(command)
-    .map(({ long, flags, description }) => ({
+    .map(({ long, flags, description, argChoices }) => ({
       long: long ?? flags,
       shown: flags.replace(' <', '=<'),
-      description,
+      description:
+        argChoices === undefined ? description : `${description} (${argChoices.join(', ')})`,
     }));
 }
 
@@ -141,6 +142,10 @@ function man(program: Command): string {
     ...sections,
     '.SH EXIT STATUS',
     '0 done, 1 refused or failed, 2 called wrongly.',
+    '.B ostree\\-ts diff \\-\\-exit\\-code',
+    'says 1 for changes and 2 for trouble,',
+    '.B ostree\\-ts doctor',
+    '1 when no session can start.',
     '.B ostree\\-ts run',
     'passes on the status of its command; 125 says that ostree\\-ts itself failed, 126 that the command cannot be run,',
     '127 that there is none, 128+N that signal N killed it.',

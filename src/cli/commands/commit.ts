@@ -11,7 +11,7 @@ interface Options {
   repo?: string;
   subject?: string;
   body?: string;
-  addMetadataString: string[];
+  addMetadataString?: string[];
   parent?: string;
   timestamp?: string;
   allowEmpty?: true;
@@ -20,7 +20,7 @@ interface Options {
   json?: true;
 }
 
-const collected = (value: string, before: string[]) => [...before, value];
+const collected = (value: string, before: string[] = []) => [...before, value];
 
 export function commit(context: Context): Command {
   return new Command('commit')
@@ -43,7 +43,6 @@ export function commit(context: Context): Command {
       '--add-metadata-string <KEY=VALUE>',
       'a value for the metadata of the commit; may be given several times',
       collected,
-      [],
     )
     .option(
       '--parent <REVISION>',
@@ -91,7 +90,7 @@ function commitOptions(options: Options): CommitOptions {
       'give one, such as the output of: date +%s',
     );
   }
-  const metadata = options.addMetadataString.map((text): [string, string] => {
+  const metadata = (options.addMetadataString ?? []).map((text): [string, string] => {
     const at = text.indexOf('=');
     if (at < 1)
       throw new UsageError(`'${text}' is no KEY=VALUE`, 'write --add-metadata-string=KEY=VALUE');

@@ -35,7 +35,10 @@ export function run(context: Context): Command {
     )
     .option('--chroot', 'enter SOURCE as root, with /proc, /dev, /sys and /run as in a container')
     .option('--protect-etc-var', '/etc and /var are writable and thrown away, too')
-    .option('--keep <name>', "keep the changes in memory, as session NAME, for 'diff' and 'unlock'")
+    .option(
+      '--keep <name>',
+      "for root: keep the changes on a tmpfs, as session NAME, for 'diff' and 'unlock'",
+    )
     .addHelpText(
       'after',
       `

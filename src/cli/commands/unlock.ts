@@ -80,7 +80,7 @@ export function addSourceOptions(command: Command): Command {
     .option('--verify', 'with --repo: check the contents of bare repositories, too, when opened')
     .option('--allow-partial', 'with --repo: take a commit of which objects are missing')
     .option('--size <size>', 'most the session may hold: 50% (of memory, the default), 512M, 2G')
-    .option('--name <name>', "the session's name (default: the last component of MOUNTPOINT)")
+    .option('--name <name>', "the session's name (default: the last component of its path)")
     .addOption(
       new Option(
         '--links <mode>',
