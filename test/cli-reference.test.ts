@@ -99,7 +99,7 @@ test('zsh takes its completions', (t) => {
   const script = `autoload -U compinit; compinit -u -D; ${print('zsh')}
     _describe() { print -l -- \${(P)2} | sort; }
     words=(ostree-ts run --k); CURRENT=3; _ostree_ts`;
-  t.regex(output('zsh', ['-f', '-c', script]), /^--keep:keep the changes/m);
+  t.regex(output('zsh', ['-f', '-c', script]), /^--keep:for root: keep the changes/m);
 });
 
 test('fish completes commands and options', (t) => {
