@@ -294,11 +294,14 @@ class Plan {
     }
   }
 
+  /** Whether it is linked to its target, and that stays: what is replaced leaves its other names behind. */
   #isLinked(path: ByteString, { target }: TarEntry): boolean {
     const there = `/${pathParts(target, 'a link').join('/')}`;
     if (this.#current(there) === undefined) return false;
     const { identity } = this.#tree.links(path);
-    return identity !== '' && identity === this.#tree.links(there).identity;
+    if (identity === '' || identity !== this.#tree.links(there).identity) return false;
+    const wish = this.#wishes.get(there);
+    return wish !== undefined && this.#isDone(wish);
   }
 
   /** Whether the session has it like that already. Times are no difference. */

@@ -84,6 +84,21 @@ test('a layer of one session makes another, and one on a newer base, the same', 
   t.deepEqual(await list(newer), await list(a));
 });
 
+const shared = test.macro(async (t, changes: string[]) => {
+  const options = { links: 'shared' as const };
+  await using a = await mounted({ lower: LOWER, options });
+  await a.hand().must(changes);
+  const layer = join(a.folder, 'layer');
+  await a.session.export({ format: 'oci-layer', output: layer });
+  await using b = await mounted({ lower: LOWER, options });
+  await b.session.apply({ file: layer });
+  t.deepEqual(await compareTrees(a.hand(), '.', b.hand(), '.'), []);
+  t.is((await b.session.apply({ file: layer })).applied, 0);
+});
+const APPENDED = ['open 0 one O_WRONLY|O_APPEND', 'write 0 =more', 'close 0'];
+test('both names of a file that was appended to', shared, APPENDED);
+test('both names of a file with another mode', shared, ['chmod two 0600']);
+
 test('a path longer than any system call takes is exported and replayed', async (t) => {
   const name = 'n'.repeat(200);
   const down = Array.from({ length: 30 }, () => [`mkdir ${name}`, `cd ${name}`]).flat();
