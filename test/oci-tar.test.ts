@@ -29,6 +29,7 @@ const AWKWARD: TarEntry[] = [
   entry({ kind: 'block-device', path: 'd/disk', rdevMajor: 259, rdevMinor: 1 << 19 }),
   entry({ kind: 'fifo', path: 'd/fifo' }),
   entry({ path: 'd/owners', uid: 4_000_000_000, gid: 2_097_152 }),
+  entry({ path: 'd/last-owners', uid: 0xfffffffe, gid: 0xfffffffe }),
   entry({ path: 'd/old', mtimeSec: -2, mtimeNsec: 500_000_000 }),
   entry({ path: 'd/older', mtimeSec: -3_000_000_000 }),
   entry({ path: 'd/just-before', mtimeSec: -1, mtimeNsec: 750_000_000 }),
@@ -167,6 +168,19 @@ test(refused, (archive) => archive.write('S', 156), /name is an entry of the kin
 test(refused, (archive) => archive.write('M', 156), /name is an entry of the kind 'M'/);
 test(refused, (archive) => archive.write('zz', 124), /no number/);
 test(refused, (archive) => archive.fill(0xff, 124, 136), /below 0/);
+test(refused, (archive) => archive.fill(0xff, 108, 116), /name has the owner -1/);
+
+const ownerRefused = test.macro({
+  async exec(t, owner: Partial<TarEntry>) {
+    const archive = await collect(writeTar([{ entry: entry({ path: 'name', ...owner }) }]));
+    await t.throwsAsync(read(archive), { instanceOf: TarError, message: /name has the owner/ });
+  },
+  title: (_, owner) => `refused: ${JSON.stringify(owner)}`,
+});
+
+test(ownerRefused, { uid: 0xffffffff });
+test(ownerRefused, { uid: 2 ** 32, mode: 0o4755 });
+test(ownerRefused, { gid: 2 ** 40 + 1 });
 
 test('a header whose sum is wrong is refused', async (t) => {
   const archive = await collect(writeTar([{ entry: entry({}) }]));

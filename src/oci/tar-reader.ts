@@ -26,6 +26,9 @@ const KIND_OF_FLAG = new Map<string, TarKind>([
   ['6', 'fifo'],
 ]);
 
+/** The last number of 32 bits means none to chown. */
+const OWNER_MAX = 0xfffffffe;
+
 const LIBARCHIVE_PREFIX = 'LIBARCHIVE.xattr.';
 
 type Records = Map<ByteString, Buffer>;
@@ -146,8 +149,8 @@ function entryOf(
     kind,
     path: path.replace(/\/+$/, '') || (path === '' ? '' : '/'),
     mode: numberAt(block, 100, 8) & 0o7777,
-    uid: integer(record('uid'), name) ?? numberAt(block, 108, 8),
-    gid: integer(record('gid'), name) ?? numberAt(block, 116, 8),
+    uid: owner(integer(record('uid'), name) ?? numberAt(block, 108, 8), name),
+    gid: owner(integer(record('gid'), name) ?? numberAt(block, 116, 8), name),
     size: integer(record('size'), name) ?? numberAt(block, 124, 12),
     mtimeSec: numberAt(block, 136, 12),
     mtimeNsec: 0,
@@ -174,6 +177,12 @@ function integer(text: string | undefined, name: string): number | undefined {
     throw new TarError(`${name} has a header with the number '${text}'`);
   }
   return value;
+}
+
+/** @throws TarError it would become another's: Linux cuts owners to 32 bits. */
+function owner(id: number, name: string): number {
+  if (id >= 0 && id <= OWNER_MAX) return id;
+  throw new TarError(`${name} has the owner ${id}, which is none on Linux`);
 }
 
 /** From seconds with a fraction, `-1.5` too: nanoseconds count upwards from the second before. */
