@@ -107,14 +107,23 @@ function timesOf(wishes: Map<ByteString, Wish>, wanted: Wish[]): Wish[] {
   });
 }
 
-/** The entries of the file. @throws SessionError it cannot be read. */
+/** The entries of the file. @throws SessionError it cannot be read, their data neither. */
 async function* itemsOf(file: string, signal: AbortSignal | undefined): AsyncGenerator<TarItem> {
   const bytes = createReadStream(file, { highWaterMark: 1 << 18 });
   try {
-    for await (const item of readTar(new ByteSource(decompress(bytes)))) {
+    for await (const item of readable(file, readTar(new ByteSource(decompress(bytes))))) {
       if (signal?.aborted === true) throw new SessionError('interrupted; nothing was done');
-      yield item;
+      yield { ...item, data: () => readable(file, item.data()) };
     }
+  } finally {
+    bytes.destroy();
+  }
+}
+
+/** Passes on what the file has. @throws SessionError it cannot be read. */
+async function* readable<T>(file: string, from: AsyncIterable<T>): AsyncGenerator<T> {
+  try {
+    yield* from;
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (error instanceof TarError || typeof code === 'string') {
@@ -125,8 +134,6 @@ async function* itemsOf(file: string, signal: AbortSignal | undefined): AsyncGen
       );
     }
     throw error;
-  } finally {
-    bytes.destroy();
   }
 }
 

@@ -1,11 +1,13 @@
 /** What one session exported is replayed on another. */
 import test from 'ava';
 import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ConflictError } from '../../src/index.ts';
+import { gzipSync } from 'node:zlib';
+import { ConflictError, SessionError } from '../../src/index.ts';
 import { tarEntry } from '../../src/oci/tar.ts';
 import { type TarInput, writeTar } from '../../src/oci/tar-writer.ts';
 import { compareTrees } from '../helpers/compare.ts';
@@ -179,6 +181,26 @@ test('hostile entries are refused by name, and nothing is done', async (t) => {
   await t.throwsAsync(m.session.apply({ file: path }), { message: /it is truncated/ });
   await t.throwsAsync(m.session.apply({ file: '/none' }), { message: /cannot be read: ENOENT/ });
   t.deepEqual(await list(m), []);
+});
+
+test('an archive that is cut or damaged in the data of a file is refused in words', async (t) => {
+  await using m = await mounted({ lower: LOWER });
+  const path = join(m.folder, 'x.tar');
+  const size = 300_000;
+  await tar(path, [{ entry: tarEntry('file', 'big', { size }), data: [randomBytes(size)] }]);
+  const whole = readFileSync(path);
+  const packed = gzipSync(whole);
+  const damaged = Buffer.from(packed);
+  damaged.fill(0, 150_000, 150_100);
+  for (const [bytes, message] of [
+    [whole.subarray(0, 100_000), /x\.tar cannot be read: it is truncated in big/],
+    [packed.subarray(0, 100_000), /x\.tar cannot be read: its compressed data is damaged/],
+    [damaged, /x\.tar cannot be read: its compressed data is damaged/],
+  ] as const) {
+    writeFileSync(path, bytes);
+    await t.throwsAsync(m.session.apply({ file: path }), { instanceOf: SessionError, message });
+    t.deepEqual(await list(m), []);
+  }
 });
 
 test('a file that does not fit changes nothing', async (t) => {
