@@ -56,11 +56,11 @@ export class Placement {
     if (entry.kind === 'link') {
       const target = this.#staged.get(`/${normal(entry.target)}`);
       // The file that it leads to is so already, and stays.
-      if (target === undefined) check(this.#linkExisting(entry.target, name));
-      else check(native.linkat(this.#fd, target, this.#fd, name, 0));
+      if (target === undefined) check(this.#linkExisting(entry.target, name), path);
+      else check(native.linkat(this.#fd, target, this.#fd, name, 0), path);
     } else {
-      await this.#make(name, entry, data);
-      describe(this.#fd, name, entry);
+      await this.#make(name, path, entry, data);
+      describe(this.#fd, name, path, entry);
     }
     this.#staged.set(path, name);
   }
@@ -71,29 +71,34 @@ export class Placement {
     return this.#at(`/${normal(target)}`, link);
   }
 
-  async #make(name: string, entry: TarEntry, data: AsyncIterable<Uint8Array>): Promise<void> {
+  async #make(
+    name: string,
+    path: ByteString,
+    entry: TarEntry,
+    data: AsyncIterable<Uint8Array>,
+  ): Promise<void> {
     const { rdevMajor, rdevMinor } = entry;
     switch (entry.kind) {
       case 'symlink':
-        check(native.symlinkat(entry.target, this.#fd, name));
+        check(native.symlinkat(entry.target, this.#fd, name), path);
         return;
       case 'fifo':
-        check(native.mknodat(this.#fd, name, S_IFIFO | 0o600, 0, 0));
+        check(native.mknodat(this.#fd, name, S_IFIFO | 0o600, 0, 0), path);
         return;
       case 'character-device':
-        check(native.mknodat(this.#fd, name, S_IFCHR | 0o600, rdevMajor, rdevMinor));
+        check(native.mknodat(this.#fd, name, S_IFCHR | 0o600, rdevMajor, rdevMinor), path);
         return;
       case 'block-device':
-        check(native.mknodat(this.#fd, name, S_IFBLK | 0o600, rdevMajor, rdevMinor));
+        check(native.mknodat(this.#fd, name, S_IFBLK | 0o600, rdevMajor, rdevMinor), path);
         return;
       default:
     }
     const flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
-    const fd = check(native.openBeneath(this.#fd, name, flags, 0o600));
+    const fd = check(native.openBeneath(this.#fd, name, flags, 0o600), path);
     try {
       let at = 0;
       for await (const chunk of data) {
-        check(native.pwrite(fd, chunk, at));
+        check(native.pwrite(fd, chunk, at), path);
         at += chunk.length;
       }
     } finally {
@@ -151,10 +156,10 @@ export class Placement {
       const before = metadataOf(fd);
       this.#steps.push(() => {
         const again = this.#directory(path);
-        describe(again, '', before);
+        describe(again, '', path, before);
         native.close(again);
       });
-      describe(fd, '', entry);
+      describe(fd, '', path, entry);
     } finally {
       native.close(fd);
     }
@@ -279,18 +284,24 @@ function xattrsOf(fd: number): Map<ByteString, Uint8Array> {
   return xattrs;
 }
 
-/** Owner first: it takes away setuid bits and capabilities. */
-function describe(fd: number, name: ByteString, wanted: Metadata): void {
+/**
+ * Owner first: it takes away setuid bits and capabilities.
+ *
+ * @param path  where it is to be, for messages.
+ */
+function describe(fd: number, name: ByteString, path: ByteString, wanted: Metadata): void {
   const { kind, mode, uid, gid, mtimeSec, mtimeNsec, xattrs } = wanted;
-  check(native.fchownat(fd, name, uid, gid));
-  if (kind !== 'symlink') check(native.fchmodat(fd, name, mode));
+  check(native.fchownat(fd, name, uid, gid), path);
+  if (kind !== 'symlink') check(native.fchmodat(fd, name, mode), path);
   if (name === '') {
     for (const each of xattrsOf(fd).keys()) {
-      if (!xattrs.has(each)) check(native.removexattr(fd, name, each));
+      if (!xattrs.has(each)) check(native.removexattr(fd, name, each), `${each} of ${path}`);
     }
   }
-  for (const [each, value] of xattrs) check(native.setxattr(fd, name, each, value, 0), each);
-  check(native.utimensat(fd, name, 0, UTIME_OMIT, mtimeSec, mtimeNsec));
+  for (const [each, value] of xattrs) {
+    check(native.setxattr(fd, name, each, value, 0), `${each} of ${path}`);
+  }
+  check(native.utimensat(fd, name, 0, UTIME_OMIT, mtimeSec, mtimeNsec), path);
 }
 
 function removeTree(fd: number, name: ByteString): void {

@@ -88,13 +88,24 @@ async function place(
     placement.takeBack();
     if (!(error instanceof FsError)) throw error;
     throw new SessionError(
-      `the file cannot be applied, and nothing was done: ${error.message}`,
-      error.code === 'EPERM' ? 'run this as root' : 'make room in the session, and apply it again',
+      `the file cannot be applied, and nothing was done: ${shown(error.message)}`,
+      remedyOf(error),
       { cause: error },
     );
   } finally {
     placement.finish();
   }
+}
+
+function remedyOf({ code }: FsError): string {
+  if (code === 'ENOSPC' || code === 'EDQUOT') {
+    return 'make room in the session, and apply it again';
+  }
+  // Root is refused as well what no file of the kind can have.
+  if ((code === 'EPERM' || code === 'EACCES') && process.geteuid?.() !== 0) {
+    return 'run this as root';
+  }
+  return 'look at what the file says of that path, and at what the session has there';
 }
 
 /** Directories that stay, but in which something changes: their times are the file's. */

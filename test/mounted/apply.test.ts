@@ -183,6 +183,29 @@ test('hostile entries are refused by name, and nothing is done', async (t) => {
   t.deepEqual(await list(m), []);
 });
 
+test('what the session cannot take is told with its path, and what can be done', async (t) => {
+  await using m = await mounted({ lower: LOWER });
+  const path = join(m.folder, 'x.tar');
+  const refuses = async (entries: TarInput[], message: RegExp) => {
+    const apply = m.session.apply({ file: await tar(path, entries) });
+    const error = await t.throwsAsync(apply, { instanceOf: SessionError });
+    t.regex(error.message, message);
+    t.regex(error.remedy ?? '', /look at what the file says of that path/);
+    t.deepEqual(await list(m), []);
+  };
+  const xattrs = new Map([['user.x', Buffer.from('1')]]);
+  await refuses([plain('link/inside')], /ELOOP: \/link\/inside$/);
+  await refuses([plain('one/inside')], /ENOTDIR: \/one\/inside$/);
+  await refuses(
+    [{ entry: tarEntry('symlink', 's\xc3\xa9', { target: 'x', xattrs }) }],
+    /EPERM: user\.x of \/sé$/,
+  );
+  await refuses(
+    [{ entry: tarEntry('symlink', 's', { target: 'x'.repeat(5000) }) }],
+    /ENAMETOOLONG: \/s$/,
+  );
+});
+
 test('an archive that is cut or damaged in the data of a file is refused in words', async (t) => {
   await using m = await mounted({ lower: LOWER });
   const path = join(m.folder, 'x.tar');
@@ -211,7 +234,9 @@ test('a file that does not fit changes nothing', async (t) => {
   }));
   const before = await m.hand().do('stat .');
   const path = await tar(join(m.folder, 'x.tar'), entries);
-  await t.throwsAsync(m.session.apply({ file: path }), { message: /nothing was done: ENOSPC/ });
+  const error = await t.throwsAsync(m.session.apply({ file: path }), { instanceOf: SessionError });
+  t.regex(error.message, /nothing was done: ENOSPC: \/d\/\d$/);
+  t.regex(error.remedy ?? '', /make room/);
   t.deepEqual(await list(m), []);
   t.is((await m.hand().do('stat .')).replace(/ctime\S+/, ''), before.replace(/ctime\S+/, ''));
 });
