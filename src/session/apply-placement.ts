@@ -47,6 +47,8 @@ export class Placement {
     this.#folder = `.ostree-ts-apply-${randomBytes(6).toString('hex')}`;
     check(native.mkdirat(root, this.#folder, 0o700));
     this.#fd = check(native.openBeneath(root, this.#folder, O_DIRECTORY, 0));
+    // Else what is made here would inherit the root's; mostly it has none.
+    native.removexattr(this.#fd, '', 'system.posix_acl_default');
   }
 
   /** Makes a file, whole but for its place; directories are made in theirs. @throws FsError. */

@@ -10,7 +10,9 @@ import { gzipSync } from 'node:zlib';
 import { ConflictError, SessionError } from '../../src/index.ts';
 import { tarEntry } from '../../src/oci/tar.ts';
 import { type TarInput, writeTar } from '../../src/oci/tar-writer.ts';
+import { acl } from '../helpers/acl.ts';
 import { compareTrees } from '../helpers/compare.ts';
+import { dataWord } from '../helpers/hand.ts';
 import { mounted, type Mounted } from '../helpers/mounted.ts';
 import { file, link, symlink, type Tree } from '../helpers/trees.ts';
 import { PROGRAM } from '../helpers/program.ts';
@@ -100,6 +102,18 @@ const shared = test.macro(async (t, changes: string[]) => {
 const APPENDED = ['open 0 one O_WRONLY|O_APPEND', 'write 0 =more', 'close 0'];
 test('both names of a file that was appended to', shared, APPENDED);
 test('both names of a file with another mode', shared, ['chmod two 0600']);
+
+test('files get no ACL of a root that has a default one', async (t) => {
+  await using m = await mounted({ lower: LOWER });
+  const inherited = dataWord(acl('u:7 user:1000:7 g:5 m:7 o:5'));
+  await m.hand().must([`setxattr . system.posix_acl_default ${inherited}`]);
+  const path = await tar(join(m.folder, 'x.tar'), [plain('new'), plain('d/new')]);
+  await m.session.apply({ file: path });
+  for (const name of ['new', 'd/new']) {
+    t.is(await m.hand().do(`getxattr ${name} system.posix_acl_access`), 'ENODATA');
+  }
+  t.is((await m.session.apply({ file: path })).applied, 0);
+});
 
 test('a path longer than any system call takes is exported and replayed', async (t) => {
   const name = 'n'.repeat(200);
