@@ -84,6 +84,20 @@ test('a symlink on the way is followed, and leads nowhere out', (t) => {
   );
 });
 
+test('attributes without a value are left out', (t) => {
+  const none: [string, Uint8Array] = ['user.none', Buffer.alloc(0)];
+  const z: [string, Uint8Array] = ['user.z', Buffer.from('z')];
+  const tree = new ImageTree();
+  const application = tree.layer(0);
+  const a: [string, Uint8Array] = ['user.a', Buffer.from('a')];
+  application.apply(tarEntry('file', 'a', { xattrs: new Map([z, none, a]) }));
+  application.apply(tarEntry('file', 'b', { xattrs: new Map([none]) }));
+  const names = [...tree.walk()].map(({ node }) =>
+    node.kind === 'special' ? [] : node.meta.xattrs.map(({ name }) => name),
+  );
+  t.deepEqual(names, [['user.a', 'user.z'], []]);
+});
+
 const refused = test.macro({
   exec(t, entries: TarEntry[], message: RegExp) {
     t.throws(() => flattened(entries), { name: 'SessionError', message });

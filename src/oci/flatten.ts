@@ -58,14 +58,14 @@ export class ImageTree {
     return new LayerApplication(this, number);
   }
 
-  /** Owner, mode and attributes of an entry. @param type  S_IFMT bits. */
+  /** Owner, mode and attributes of an entry; those without a value no commit can hold. @param type  S_IFMT bits. */
   meta(entry: TarEntry, type: number): Meta {
     const mode = type === S_IFLNK ? 0o777 : entry.mode;
-    if (entry.xattrs.size > 0) {
-      const xattrs = [...entry.xattrs.keys()].sort().map((name) => ({
-        name,
-        value: Buffer.from(entry.xattrs.get(name) ?? []),
-      }));
+    const xattrs = [...entry.xattrs]
+      .filter(([, value]) => value.length > 0)
+      .map(([name, value]) => ({ name, value: Buffer.from(value) }))
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
+    if (xattrs.length > 0) {
       return { uid: entry.uid, gid: entry.gid, mode: type | mode, xattrs };
     }
     const key = `${entry.uid} ${entry.gid} ${type | mode}`;

@@ -208,6 +208,9 @@ export function nameOf(path: ByteString): Name {
   return path.slice(path.lastIndexOf('/') + 1);
 }
 
+/** Those that a commit can hold: for `ostree` one without a value is none, and an object that has one is corrupt. */
 function xattrsOf({ xattrs }: Description): Xattr[] {
-  return xattrs.map(({ name, value }) => ({ name, value: Buffer.from(value) }));
+  return xattrs
+    .filter(({ value }) => value.length > 0)
+    .map(({ name, value }) => ({ name, value: Buffer.from(value) }));
 }

@@ -72,6 +72,7 @@ function change(root: string): void {
   linkSync(at('hard'), at('harder'));
   writeFileSync(at('usr/bin/setuid'), readFileSync(at('usr/bin/setuid')));
   execFileSync('setfattr', ['-n', 'user.new', '-v', 'value', at('usr/lib/large.bin')]);
+  execFileSync('setfattr', ['-n', 'user.none', at('usr/renamed/new'), at('usr/empty')]);
 }
 
 async function ourDiff(session: Session): Promise<string[]> {
