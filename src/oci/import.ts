@@ -6,17 +6,17 @@ import { isUtf8 } from 'node:buffer';
 import { SessionError } from '../errors.ts';
 import type { ByteString } from '../native.ts';
 import { stringsVariant, stringVariant, type Variant } from '../ostree/gvariant.ts';
-import type { Checksum } from '../ostree/objects.ts';
+import type { Checksum, Xattr } from '../ostree/objects.ts';
 import type { TreeDirectory, TreeFile } from '../ostree/dirtree.ts';
 import { readBranch } from '../ostree/refs.ts';
 import { checkRef, RepositoryWriter } from '../ostree/writer.ts';
 import type { Bytes } from './bytes.ts';
 import { ByteSource, Meter } from './bytes.ts';
 import { decompress } from './compression.ts';
-import { type ImageDirectory, type ImageFile, ImageTree } from './flatten.ts';
+import { type ImageDirectory, type ImageFile, type ImageNode, ImageTree } from './flatten.ts';
 import { type Descriptor, ociLayerType } from './image.ts';
 import { type Image, Layout, parseReference } from './layout.ts';
-import { TarError } from './tar.ts';
+import { shown, TarError } from './tar.ts';
 import { readTar, type TarItem } from './tar-reader.ts';
 
 export interface ImportOptions {
@@ -104,8 +104,9 @@ class Import {
         );
       }
     }
+    checkNode('/', this.#tree.root);
     for (const { path, node } of this.#tree.walk()) {
-      checkText(path);
+      checkNode(path, node);
       if (node.kind === 'directory') this.#directories++;
       else if (node.kind === 'special') this.#skipped.push({ path, kind: node.what });
       else this.#files++;
@@ -229,12 +230,49 @@ class Import {
   }
 }
 
-/** @throws SessionError a name that no commit can have. */
-function checkText(path: ByteString): void {
-  const bytes = Buffer.from(path, 'latin1');
-  if (isUtf8(bytes)) return;
+/** Of a symlink's target, and of an attribute's name and value: what Linux takes. */
+const TARGET_MAX = 4095;
+const XATTR_NAME_MAX = 255;
+const XATTR_VALUE_MAX = 65536;
+
+/** @throws SessionError no commit can hold it, or none that has it can be checked out. */
+function checkNode(path: ByteString, node: ImageNode): void {
+  const why = isText(path) ? wrongWith(node) : 'a name that is not UTF-8';
+  if (why === undefined) return;
   throw new SessionError(
-    `${bytes.toString()} has a name that is not UTF-8, which a commit cannot hold`,
-    'rename it where the image is made',
+    `${shown(path)} has ${why}, which a commit cannot hold`,
+    'change it where the image is made',
   );
+}
+
+function wrongWith(node: ImageNode): string | undefined {
+  if (node.kind === 'special') return undefined;
+  if (node.kind === 'symlink') {
+    const { target } = node;
+    if (target === '') return 'an empty target';
+    if (target.length > TARGET_MAX) return `a target over ${TARGET_MAX} bytes`;
+    if (target.includes('\0')) return 'a target with a NUL in it';
+    if (!isText(target)) return 'a target that is not UTF-8';
+  }
+  const isLink = node.kind === 'symlink';
+  const wrong = node.meta.xattrs.find((xattr) => !isPossible(xattr) || (isLink && isOfUser(xattr)));
+  return wrong && `the attribute '${shown(wrong.name)}'${isLink ? ' on a symlink' : ''}`;
+}
+
+/** Whether Linux has attributes with such a name, namespace first, and such a value. */
+function isPossible({ name, value }: Xattr): boolean {
+  return (
+    /^[^.]+\../s.test(name) &&
+    !name.includes('\0') &&
+    name.length <= XATTR_NAME_MAX &&
+    value.length <= XATTR_VALUE_MAX
+  );
+}
+
+function isOfUser({ name }: Xattr): boolean {
+  return name.startsWith('user.');
+}
+
+function isText(text: ByteString): boolean {
+  return isUtf8(Buffer.from(text, 'latin1'));
 }

@@ -168,6 +168,27 @@ test('a hostile or damaged image is refused by name, and the repository stays as
   await refuses(await handMade(folder, [{ path: '../x' }]), /leads upwards/);
   await refuses(await handMade(folder, [{}, {}]), /x is in the layer twice/);
   await refuses(await handMade(folder, [{ path: '\xff' }]), /is not UTF-8/);
+  const symlink = async (target: string) => handMade(folder, [{ kind: 'symlink', target }]);
+  await refuses(await symlink('\xff'), /x has a target that is not UTF-8/);
+  await refuses(await symlink(''), /x has an empty target/);
+  await refuses(await symlink('x'.repeat(4096)), /x has a target over 4095 bytes/);
+  for (const [name, size] of [
+    ['name', 1],
+    ['.name', 1],
+    ['user.', 1],
+    [`user.${'n'.repeat(251)}`, 1],
+    ['user.large', 65537],
+  ] as const) {
+    const xattrs = new Map([[name, Buffer.alloc(size, 1)]]);
+    await refuses(await handMade(folder, [{ xattrs }]), /x has the attribute '[\w.]*', which/);
+    const root = { kind: 'directory', path: '.', xattrs } as const;
+    await refuses(await handMade(folder, [root]), /\/ has the attribute/);
+  }
+  const xattrs = new Map([['user.name', Buffer.from('1')]]);
+  await refuses(
+    await handMade(folder, [{ kind: 'symlink', target: 'x', xattrs }]),
+    /x has the attribute 'user.name' on a symlink/,
+  );
   await refuses(
     await handMade(folder, [{}], (tar) => tar.subarray(0, 600)),
     /cannot be read: it is truncated/,
