@@ -38,6 +38,9 @@ const AWKWARD: TarEntry[] = [
     path: 'd/attributes',
     xattrs: new Map([
       ['security.capability', Buffer.from('0100000200040000000000000000000000000000', 'hex')],
+      ['user.%2525%', Buffer.from('three')],
+      ['user.a%3Db', Buffer.from('two')],
+      ['user.a=b', Buffer.from('one')],
       ['user.long', Buffer.alloc(60_000, 7)],
       ['user.none', Buffer.alloc(0)],
       ['user.\xff odd', Buffer.from('a=b\n\0\xff', 'latin1')],
@@ -119,6 +122,30 @@ test('GNU tar reads what is written, and what it writes is read', async (t) => {
   t.is((await read(gnu.stdout))[0]?.entry.path, long);
   const pax = spawnSync('tar', ['-cf', '-', '--format=posix', '-C', folder, long]);
   t.is((await read(pax.stdout))[0]?.data.toString(), 'long');
+});
+
+test('names of attributes with = and % are those of GNU tar', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'oci-tar-'));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  const names = ['user.a=b', 'user.a%3Db', 'user.%', 'user.%41'];
+  const xattrs = new Map(names.map((name) => [name, Buffer.from(name)]));
+  const archive = join(folder, 'a.tar');
+  writeFileSync(archive, await collect(writeTar([{ entry: entry({ path: 'f', xattrs }) }])));
+  const tar = (...args: string[]) => {
+    const ran = spawnSync('tar', ['--xattrs', '--xattrs-include=*', '-C', folder, ...args]);
+    t.is(ran.status, 0, ran.stderr.toString());
+    return ran.stdout;
+  };
+  tar('-xf', archive);
+  const [found] = await read(tar('-cf', '-', '--format=posix', 'f'));
+  t.deepEqual(
+    [...(found?.entry.xattrs ?? [])]
+      .map(([name, value]) => `${name} ${Buffer.from(value).toString()}`)
+      .sort(),
+    names.map((name) => `${name} ${name}`).sort(),
+  );
+  const listed = spawnSync('getfattr', ['-d', join(folder, 'f')], { encoding: 'utf8' });
+  for (const name of names) t.true(listed.stdout.includes(`="${name}"`), name);
 });
 
 test('attributes of libarchive are read', async (t) => {

@@ -201,14 +201,17 @@ function setTime(entry: TarEntry, text: string, name: string): void {
 
 function xattrsOf(pax: Records): Map<ByteString, Uint8Array> {
   const xattrs = new Map<ByteString, Uint8Array>();
-  // Where an archive has both, SCHILY's are the ones that need no decoding.
+  // Where an archive has both, SCHILY's are the ones whose values are bytes as they are.
   for (const [key, value] of pax) {
     if (!key.startsWith(LIBARCHIVE_PREFIX)) continue;
     const name = unescape(key.slice(LIBARCHIVE_PREFIX.length));
     xattrs.set(name, Buffer.from(value.toString('latin1'), 'base64'));
   }
   for (const [key, value] of pax) {
-    if (key.startsWith(XATTR_PREFIX)) xattrs.set(key.slice(XATTR_PREFIX.length), value);
+    if (!key.startsWith(XATTR_PREFIX)) continue;
+    // GNU tar escapes these two, and nothing else.
+    const name = key.slice(XATTR_PREFIX.length).replaceAll(/%(?:3D|25)/g, unescape);
+    xattrs.set(name, value);
   }
   return xattrs;
 }

@@ -41,7 +41,7 @@ export function tarHeader(entry: TarEntry): Buffer {
   const isPlainTime = entry.mtimeNsec === 0 && entry.mtimeSec >= 0 && entry.mtimeSec <= SIZE_MAX;
   if (!isPlainTime) record('mtime', timeText(entry.mtimeSec, entry.mtimeNsec));
   for (const name of [...entry.xattrs.keys()].sort()) {
-    pax.push([`${XATTR_PREFIX}${name}`, entry.xattrs.get(name) ?? Buffer.alloc(0)]);
+    pax.push([`${XATTR_PREFIX}${escape(name)}`, entry.xattrs.get(name) ?? Buffer.alloc(0)]);
   }
   const block = header(entry, path, FLAG_OF_KIND[entry.kind]);
   if (pax.length === 0) return block;
@@ -83,6 +83,11 @@ function header(entry: TarEntry, path: ByteString, flag: string): Buffer {
 
 function octal(block: Buffer, at: number, length: number, value: number): void {
   block.write(value.toString(8).padStart(length - 1, '0'), at, 'latin1');
+}
+
+/** A key ends at its first `=`: as GNU tar has it in names of attributes. */
+function escape(name: ByteString): string {
+  return name.replaceAll('%', '%25').replaceAll('=', '%3D');
 }
 
 /** The length counts itself. */
