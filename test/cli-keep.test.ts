@@ -1,5 +1,8 @@
 /** What commands print that take back, apply or keep changes. */
 import test from 'ava';
+import { importImage, UsageError } from '../src/index.ts';
+import { checkExport } from '../src/session/export.ts';
+import { parseTimestamp } from '../src/timestamp.ts';
 import { COMMITTED, Pretended, STATUS, misused, typed } from './helpers/pretended.ts';
 
 test('undo names the session when there are several, and paths from its root', async (t) => {
@@ -72,3 +75,22 @@ test(
   ['export', '--format=tar', '--output=x', '--timestamp=now'],
   /no number of seconds/,
 );
+
+const LATE = '--timestamp=253402300800';
+test('', misused, ['export', '--format=tar', '--output=x', LATE], /beyond the year 9999/);
+test('', misused, ['commit', '--branch=b', LATE], /beyond the year 9999/);
+test('', misused, ['commit', '--branch=b', '--timestamp=-1'], /no number of seconds/);
+test('', misused, ['import', 'oci:x', '--repo=r', '--branch=b', LATE], /beyond the year 9999/);
+
+test('times that no tool can write are refused by the library, too', async (t) => {
+  const seconds = 253_402_300_799;
+  t.is(parseTimestamp(seconds), seconds);
+  t.is(parseTimestamp('0'), 0);
+  for (const timestamp of [seconds + 1, 1e21, -1, 1.5, Number.NaN]) {
+    t.throws(() => parseTimestamp(timestamp), { instanceOf: UsageError }, String(timestamp));
+    const options = { format: 'tar', output: 'x', timestamp } as const;
+    t.throws(() => checkExport(options), { instanceOf: UsageError });
+    const image = importImage({ image: 'oci:none', repo: 'none', branch: 'b', timestamp });
+    await t.throwsAsync(image, { instanceOf: UsageError });
+  }
+});

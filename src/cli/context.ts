@@ -1,5 +1,4 @@
 /** What a command may touch. The program hands in the real things; a test passes its own. */
-import { UsageError } from '../errors.ts';
 import type {
   ExportResult,
   BootedLockOptions,
@@ -14,6 +13,7 @@ import type {
   TreeEntry,
   UnlockOptions,
 } from '../index.ts';
+import { parseTimestamp } from '../timestamp.ts';
 import type { Colour } from './output.ts';
 
 /** A session, as far as commands need it. */
@@ -84,14 +84,9 @@ export function warn(context: Context, message: string, json: boolean | undefine
 /**
  * A fixed time, as an option or SOURCE_DATE_EPOCH gives it; `undefined` when neither does.
  *
- * @throws UsageError it is no number of seconds.
+ * @throws UsageError it is no number of seconds, or too large.
  */
 export function seconds(option: string | undefined): number | undefined {
   const text = option ?? process.env['SOURCE_DATE_EPOCH'];
-  if (text === undefined) return undefined;
-  if (/^\d{1,15}$/.test(text)) return Number(text);
-  throw new UsageError(
-    `'${text}' is no number of seconds since 1970`,
-    'give one, such as the output of: date +%s',
-  );
+  return text === undefined ? undefined : parseTimestamp(text);
 }

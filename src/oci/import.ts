@@ -10,6 +10,7 @@ import type { Checksum, Xattr } from '../ostree/objects.ts';
 import type { TreeDirectory, TreeFile } from '../ostree/dirtree.ts';
 import { readBranch } from '../ostree/refs.ts';
 import { checkRef, RepositoryWriter } from '../ostree/writer.ts';
+import { parseTimestamp } from '../timestamp.ts';
 import type { Bytes } from './bytes.ts';
 import { ByteSource, Meter } from './bytes.ts';
 import { decompress } from './compression.ts';
@@ -54,8 +55,9 @@ export interface ImportResult {
 
 /** @throws SessionError the image is refused, or the repository cannot be written: it is then as it was. */
 export async function importImage(options: ImportOptions): Promise<ImportResult> {
-  const { branch, signal } = options;
+  const { branch, signal, timestamp } = options;
   checkRef(branch);
+  if (timestamp !== undefined) parseTimestamp(timestamp);
   const { path, tag } = parseReference(options.image);
   const layout = await Layout.open(path);
   const image = await layout.image(tag);

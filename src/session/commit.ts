@@ -9,6 +9,7 @@ import { readBranch, resolveRevision } from '../ostree/refs.ts';
 import { ObjectError, unusable } from '../ostree/failures.ts';
 import { Repository } from '../ostree/repo.ts';
 import { checkRef, RepositoryWriter } from '../ostree/writer.ts';
+import { parseTimestamp } from '../timestamp.ts';
 import { bytes, type HostPath, shown } from './checks.ts';
 import { CommitBase, DeploymentBase, DirectoryBase, placeIn, type Base } from './commit-base.ts';
 import { CommitStore, type DirectoryObjects } from './commit-store.ts';
@@ -115,6 +116,7 @@ export function originOf(record: SessionRecord): Origin | undefined {
  */
 export function checkCommit(record: SessionRecord, options: CommitOptions): void {
   checkRef(options.branch);
+  if (options.timestamp !== undefined) parseTimestamp(options.timestamp);
   if (options.repo === undefined && originOf(record) === undefined) {
     throw new UsageError(
       'this session is over a directory that is from no repository',

@@ -12,6 +12,7 @@ import { type Config, layerType, ociLayerType, PLATFORM, TYPES } from '../oci/im
 import { type Image, Layout, parseReference } from '../oci/layout.ts';
 import { LayoutWriter, STDOUT, writeWhole } from '../oci/layout-writer.ts';
 import { type TarInput, writeTar } from '../oci/tar-writer.ts';
+import { parseTimestamp } from '../timestamp.ts';
 import { changedFiles, wholeTree } from './export-entries.ts';
 import type { LiveTree } from './live-tree.ts';
 import type { Change } from './session.ts';
@@ -83,12 +84,7 @@ export function checkExport(options: ExportOptions): void {
       'choose none, gzip or zstd',
     );
   }
-  if (timestamp !== undefined && !(Number.isSafeInteger(timestamp) && timestamp >= 0)) {
-    throw new UsageError(
-      `'${timestamp}' is no number of seconds since 1970`,
-      'give one, such as the output of: date +%s',
-    );
-  }
+  if (timestamp !== undefined) parseTimestamp(timestamp);
   if (tag !== undefined && !/^[\w][\w.:/@+-]{0,254}$/.test(tag)) {
     throw new UsageError(`'${tag}' cannot be a tag`, 'use letters, digits, and . : / @ + - _');
   }

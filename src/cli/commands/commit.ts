@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import { UsageError } from '../../errors.ts';
 import type { CommitOptions, CommitResult } from '../../index.ts';
 import type { Context } from '../context.ts';
-import { warn } from '../context.ts';
+import { seconds, warn } from '../context.ts';
 import { displayBytes, displayName, jsonPath, plural } from '../output.ts';
 import { Progress } from '../progress.ts';
 
@@ -83,13 +83,7 @@ Examples:
 
 function commitOptions(options: Options): CommitOptions {
   const { branch, repo, subject, body, parent, allowEmpty, skipSpecial, allowWhiteouts } = options;
-  const seconds = options.timestamp ?? process.env['SOURCE_DATE_EPOCH'];
-  if (seconds !== undefined && !/^\d{1,15}$/.test(seconds)) {
-    throw new UsageError(
-      `'${seconds}' is no number of seconds since 1970`,
-      'give one, such as the output of: date +%s',
-    );
-  }
+  const timestamp = seconds(options.timestamp);
   const metadata = (options.addMetadataString ?? []).map((text): [string, string] => {
     const at = text.indexOf('=');
     if (at < 1)
@@ -103,7 +97,7 @@ function commitOptions(options: Options): CommitOptions {
     ...(subject !== undefined && { subject }),
     ...(body !== undefined && { body }),
     ...(parent !== undefined && { parent }),
-    ...(seconds !== undefined && { timestamp: Number(seconds) }),
+    ...(timestamp !== undefined && { timestamp }),
     ...(allowEmpty !== undefined && { allowEmpty }),
     ...(skipSpecial !== undefined && { skipSpecial }),
     ...(allowWhiteouts !== undefined && { allowWhiteouts }),
