@@ -2,7 +2,8 @@
  * A session's changes, or all of its tree, as a tar, an OCI layer or an OCI image. Names of changes come from the daemon,
  * files through the mount; what changes while it is read fails the export, so that it never mixes two moments of a file.
  */
-import { existsSync } from 'node:fs';
+import { existsSync, fstatSync, type Stats, statSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { FsError, SessionError, UsageError } from '../errors.ts';
 import type { ByteString } from '../native.ts';
 import type { Bytes } from '../oci/bytes.ts';
@@ -96,6 +97,7 @@ export async function exportTree(
   changes: () => AsyncIterable<Change>,
   options: ExportOptions,
 ): Promise<ExportResult> {
+  refuseInside(tree.root, options);
   const tally: Tally = { entries: 0, deletions: 0, skipped: [] };
   const isWhole = options.format === 'oci-image' && options.base === undefined;
   const entries = isWhole
@@ -117,6 +119,40 @@ export async function exportTree(
     }
     if (options.signal?.aborted === true) throw new SessionError('interrupted; nothing is left');
     throw error;
+  }
+}
+
+/**
+ * @param root  descriptor of the session's root.
+ * @throws SessionError the output would be a change of the session itself.
+ */
+function refuseInside(root: number, options: ExportOptions): void {
+  const session = fstatSync(root).dev;
+  if (!placesOf(options).some((place) => place?.dev === session)) return;
+  throw new SessionError(
+    `${options.output === STDOUT ? 'standard output' : options.output} is in the session that is exported`,
+    'name a place outside of it',
+  );
+}
+
+/** Where the output is written, and what it replaces. */
+function placesOf({ format, output }: ExportOptions): (Stats | undefined)[] {
+  if (format === 'oci-image') {
+    const { path } = placeOf(output);
+    return [statOf(path), statOf(dirname(path))];
+  }
+  const there = output === STDOUT ? fstatSync(1) : statOf(output);
+  if (there === undefined) return [statOf(dirname(output))];
+  // What is no file, such as a fifo, is not in the archive with its bytes.
+  return there.isFile() ? [there] : [];
+}
+
+/** `undefined` where there is nothing to be seen; whoever writes there says why. */
+function statOf(path: string): Stats | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false });
+  } catch {
+    return undefined;
   }
 }
 

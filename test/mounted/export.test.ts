@@ -1,11 +1,13 @@
 /** What is exported, read by the real tools: skopeo, umoci, tar. */
 import test from 'ava';
 import { createHash } from 'node:crypto';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import {
+  closeSync,
   existsSync,
   lstatSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   symlinkSync,
@@ -13,10 +15,12 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
+import type { ExportFormat } from '../../src/index.ts';
 import { compareTrees } from '../helpers/compare.ts';
 import { dataWord } from '../helpers/hand.ts';
 import { must, umociImage, unpack } from '../helpers/oci.ts';
 import { mounted, type Mounted } from '../helpers/mounted.ts';
+import { PROGRAM } from '../helpers/program.ts';
 import {
   device,
   dir,
@@ -242,6 +246,36 @@ test('an output that cannot be written, and a base that is none, are refused in 
   writeFileSync(blob, Buffer.concat([readFileSync(blob), Buffer.alloc(1)]));
   await t.throwsAsync(image({ base: `oci:${base}:one` }), { message: /not what its digest says/ });
   t.deepEqual(readdirSync(m.folder).sort(), ['base', ...there].sort());
+});
+
+test('an output in the session itself is refused, unless it is no file', async (t) => {
+  await using m = await mounted({ lower: { a: 'a', d: dir() } });
+  const inside = (name: string) => join(m.mountpoint, name);
+  must('mkfifo', inside('fifo'));
+  const before = readdirSync(m.mountpoint, { recursive: true });
+  const refuses = async (format: ExportFormat, output: string) => {
+    const message = `${output} is in the session that is exported`;
+    await t.throwsAsync(m.session.export({ format, output }), { message });
+    t.deepEqual(readdirSync(m.mountpoint, { recursive: true }), before);
+  };
+  symlinkSync(inside('a'), join(m.folder, 'link.tar'));
+  await refuses('tar', inside('o.tar'));
+  await refuses('oci-layer', inside('d/o.tar'));
+  await refuses('tar', inside('a'));
+  await refuses('tar', join(m.folder, 'link.tar'));
+  await refuses('oci-image', inside('image'));
+  await refuses('oci-image', inside('image.tar'));
+  await refuses('oci-image', inside('d'));
+  const args = [PROGRAM, 'export', m.session.name, '--format=tar', '--output=-'];
+  const into = openSync(inside('a'), 'a');
+  const typed = spawnSync(process.execPath, args, { stdio: ['ignore', into, 'pipe'] });
+  closeSync(into);
+  t.is(typed.status, 1);
+  t.regex(typed.stderr.toString(), /standard output is in the session/);
+  const reader = spawn('cat', [inside('fifo')], { stdio: ['ignore', 'ignore', 'inherit'] });
+  const { entries } = await m.session.export({ format: 'tar', output: inside('fifo') });
+  t.true(entries > 0);
+  reader.kill();
 });
 
 test('an output that is no file is written to as it is, and a link leads to the file', async (t) => {
