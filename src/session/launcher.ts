@@ -67,6 +67,8 @@ export interface Launched {
   session: Session;
   record: SessionRecord;
   keeper: ChildProcess | undefined;
+  /** As `Secluded.keep`: its changes outlive its daemon. */
+  keep: boolean;
 }
 
 /**
@@ -238,7 +240,8 @@ async function begin(options: UnlockOptions, found: Found): Promise<Launched> {
     });
     warnings.push(...(await finish(booted, folder, name)));
     for (const warning of warnings) options.onWarning?.(warning);
-    return { session: new Session(folder, name, record, keeper), record, keeper };
+    const session = new Session(folder, name, record, keeper);
+    return { session, record, keeper, keep: secluded?.keep === true };
   } catch (error) {
     for (const still of booted?.undo() ?? []) options.onWarning?.(`not undone: ${still}`);
     // What a session has left stays as it was.

@@ -164,12 +164,12 @@ async function protect(
   throw failed.reason;
 }
 
-/** Ends a session of which no process is left; one whose daemon has died is cleaned up. */
-async function end({ session, keeper }: Launched): Promise<void> {
+/** Ends a session of which no process is left; one whose daemon has died is cleaned up, unless its changes are to be kept. */
+async function end({ session, keeper, keep }: Launched): Promise<void> {
   if (keeper === undefined) return;
   socketOf(keeper).destroy();
   await exit(keeper);
-  if (keeper.exitCode !== 0) release(session.folder);
+  if (keeper.exitCode !== 0 && !keep) release(session.folder);
 }
 
 /** A command that runs, and what happens to it meanwhile. */

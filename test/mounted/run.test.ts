@@ -217,6 +217,32 @@ test(
 );
 
 test(
+  'what is kept outlives the daemon of a run that has died, and what is only on a tmpfs does not',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const tree = tools.plant(`${work}/tree`, { a: 'one' });
+    const kept = ['run', '--keep=kept'];
+    tools.equal(tools.ostreeTs([...kept, tree, '--', 'sh', '-c', `echo new > ${tree}/b`]).code, 0);
+    /** Kills the daemon while the command runs. */
+    const broken = async (line: string[], name: string) => {
+      const running = await tools.startCommand([...line, '--', 'sh', '-c', 'echo up; sleep 60']);
+      const session = (await library.listSessions()).find((one) => one.name === name);
+      process.kill((await tools.pids(session!)).daemon, 'SIGKILL');
+      tools.equal(await tools.exitCode(running), 125);
+      return session!;
+    };
+    const session = await broken(kept, 'kept');
+    const { health, problems } = await session.status();
+    tools.equal(health, 'dead');
+    tools.matches(problems.join('\n'), /its changes are kept/);
+    tools.equal(tools.ostreeTs([...kept, '--', 'cat', `${tree}/b`]).out, 'new\n');
+    await session.lock();
+    await broken(['run', '--upper=tmpfs', '--name=gone', tree], 'gone');
+    await tools.nothingIsLeft();
+  },
+);
+
+test(
   'mounts below the source are seen, read-only, and not those that come later',
   sandboxed,
   async ({ tools, work }) => {
