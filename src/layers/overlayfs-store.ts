@@ -28,6 +28,8 @@ const ENOENT = 2;
 const AT_REMOVEDIR = 0x200;
 const RENAME_WHITEOUT = 4;
 const DT_DIR = 4;
+/** What says nothing of what a filesystem can do. */
+const FULL: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT']);
 /** What an upper is called until its root is complete, after its name. */
 const NEW = '.new';
 /** Of the directories that keep the upper apart from everybody else. */
@@ -151,7 +153,7 @@ function removeDefaultAcl(native: Native, fd: number): void {
   native.removexattr(fd, '.', 'system.posix_acl_default');
 }
 
-/** Tries what the format needs. @throws FsError naming what the filesystem cannot do. */
+/** Tries what the format needs, as far as there is room. @throws FsError naming what the filesystem cannot do. */
 function probe(native: Native, work: number, prefix: ByteString): void {
   const value = Uint8Array.of(1);
   try {
@@ -168,6 +170,9 @@ function probe(native: Native, work: number, prefix: ByteString): void {
       native.renameat2(work, '#probe', work, '#probed', RENAME_WHITEOUT),
       'its filesystem has no RENAME_WHITEOUT',
     );
+  } catch (error) {
+    // What is there already can be shown, and emptied.
+    if (!(error instanceof FsError) || !FULL.has(error.code)) throw error;
   } finally {
     empty(native, work);
   }

@@ -95,10 +95,7 @@ export function checkFolder(
   refuseKernelState(path, `${path}/work`);
   const before = readLabel(path);
   if (before === undefined || force) return;
-  const differs = (['source', 'repo', 'commit', 'links'] as const).find(
-    (key) => JSON.stringify(before[key]) !== JSON.stringify(lower[key]),
-  );
-  if (differs === undefined) return;
+  if (difference(before, lower) === undefined) return;
   throw new SessionError(
     `the changes in ${shown(path)} belong to another source: ${describe(before)}`,
     'unlock the source that they are of, or take them for this one all the same: --force',
@@ -148,20 +145,48 @@ function describe({ source, repo, links }: Lower): string {
   return `${source.map(shown).join(':')}${from} (links ${links})`;
 }
 
-/** Records which lower the changes in a directory are over. @returns takes it back, when there is no session after all. */
-export function label(path: ByteString, { source, repo, commit, links }: Lower): () => void {
-  const wasThere = readLabel(path) !== undefined;
+/**
+ * Records which lower the changes in a directory are over.
+ *
+ * @returns takes it back, when there is no session after all.
+ * @throws SessionError it cannot be written, and all is as it was.
+ */
+export function label(path: ByteString, lower: Lower): () => void {
+  const before = readLabel(path);
+  // A full disk has no room for the same once more.
+  if (before !== undefined && difference(before, lower) === undefined) return () => {};
   const wasEmpty = readdirSync(hostPath(path)).length === 0;
-  const text = JSON.stringify({ version: 1, source, repo, commit, links });
-  writeFileSync(hostFile(path, `${LABEL}.new`), `${text}\n`, { mode: 0o600 });
-  const fd = openSync(hostFile(path, `${LABEL}.new`), constants.O_RDONLY);
-  fsyncSync(fd);
-  closeSync(fd);
-  renameSync(hostFile(path, `${LABEL}.new`), hostFile(path, LABEL));
+  writeLabel(path, lower);
   return () => {
     if (wasEmpty) discardFolder(path);
-    else if (!wasThere) rmSync(hostFile(path, LABEL), { force: true });
+    else if (before === undefined) rmSync(hostFile(path, LABEL), { force: true });
   };
+}
+
+function writeLabel(path: ByteString, { source, repo, commit, links }: Lower): void {
+  const text = JSON.stringify({ version: 1, source, repo, commit, links });
+  const draft = hostFile(path, `${LABEL}.new`);
+  try {
+    writeFileSync(draft, `${text}\n`, { mode: 0o600 });
+    const fd = openSync(draft, constants.O_RDONLY);
+    fsyncSync(fd);
+    closeSync(fd);
+    renameSync(draft, hostFile(path, LABEL));
+  } catch (error) {
+    rmSync(draft, { force: true });
+    throw new SessionError(
+      `cannot write ${shown(path)}/${LABEL}: ${(error as NodeJS.ErrnoException).code}`,
+      'make room there, or name another directory for the changes',
+      { cause: error },
+    );
+  }
+}
+
+/** What of two lowers is not the same. */
+function difference(one: Lower, other: Lower): keyof Lower | undefined {
+  return (['source', 'repo', 'commit', 'links'] as const).find(
+    (key) => JSON.stringify(one[key]) !== JSON.stringify(other[key]),
+  );
 }
 
 function hostFile(path: ByteString, name: string): Buffer {

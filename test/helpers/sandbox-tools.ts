@@ -24,6 +24,10 @@ export function matches(text: string, pattern: RegExp): void {
   assert.match(text, pattern);
 }
 
+export function throws(act: () => unknown, pattern: RegExp): void {
+  assert.throws(act, pattern);
+}
+
 /** Makes files from `{ 'a/b': 'content' }`. @returns the folder. */
 export function plant(folder: string, files: Record<string, string>): string {
   mkdirSync(folder, { recursive: true });

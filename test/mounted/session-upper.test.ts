@@ -324,3 +324,47 @@ test(
     await tools.nothingIsLeft();
   },
 );
+
+test(
+  'changes in a directory on a full disk are brought back, and make room when they are removed',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const fs = await import('node:fs');
+    const tree = tools.plant(`${work}/tree`, { a: 'a' });
+    const disk = tools.plant(`${work}/disk`, {});
+    tools.run('mount', ['-t', 'tmpfs', '-o', 'size=1M,nr_inodes=40', 'tmpfs', disk]);
+    const upper = tools.plant(`${disk}/changes`, {});
+    const session = await library.unlock({ source: [tree], name: 'full', upper });
+    const fill = () => {
+      for (let i = 0; ; i++) fs.writeFileSync(`${tree}/f${i}`, Buffer.alloc(60_000));
+    };
+    tools.throws(fill, /ENOSPC/);
+    const touch = () => {
+      for (let i = 0; ; i++) fs.writeFileSync(`${tree}/empty${i}`, '');
+    };
+    tools.throws(touch, /ENOSPC/);
+    for (let i = 0; i < 1000 && fs.statfsSync(disk).ffree > 0; i++) {
+      fs.writeFileSync(`${disk}/other${i}`, '');
+    }
+    const { daemon, keeper } = await tools.pids(session);
+    process.kill(daemon, 'SIGKILL');
+    await tools.until(() => !fs.existsSync(`/proc/${keeper}`), 5000);
+    await library.unlock({ source: [], name: 'full' });
+    tools.equal(fs.statSync(`${tree}/f0`).size, 60_000);
+    fs.rmSync(`${tree}/f0`);
+    fs.rmSync(`${tree}/f1`);
+    fs.writeFileSync(`${tree}/new`, 'new');
+    await session.lock();
+    // Another source's cannot be said here, and nothing is left of the try.
+    const other = tools.plant(`${work}/other`, {});
+    fs.writeFileSync(`${disk}/rest`, '');
+    tools.throws(() => fs.writeFileSync(`${disk}/rest`, Buffer.alloc(2_000_000)), /ENOSPC/);
+    const before = fs.readFileSync(`${upper}/ostree-ts.json`, 'utf8');
+    const error = await tools.rejection(library.unlock({ source: [other], upper, force: true }));
+    tools.matches(error.message, /cannot write .*ostree-ts\.json: ENOSPC/);
+    tools.equal(error.name, 'SessionError');
+    tools.same(fs.readdirSync(upper).sort(), ['ostree-ts.json', 'upper', 'work']);
+    tools.equal(fs.readFileSync(`${upper}/ostree-ts.json`, 'utf8'), before);
+    await tools.nothingIsLeft();
+  },
+);
