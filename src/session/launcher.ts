@@ -246,8 +246,8 @@ async function begin(options: UnlockOptions, found: Found): Promise<Launched> {
     for (const still of booted?.undo() ?? []) options.onWarning?.(`not undone: ${still}`);
     // What a session has left stays as it was.
     if (left === undefined) {
-      undo?.();
       release(folder);
+      undo?.();
     }
     throw error;
   }

@@ -158,8 +158,9 @@ export function label(path: ByteString, lower: Lower): () => void {
   const wasEmpty = readdirSync(hostPath(path)).length === 0;
   writeLabel(path, lower);
   return () => {
-    if (wasEmpty) discardFolder(path);
-    else if (before === undefined) rmSync(hostFile(path, LABEL), { force: true });
+    if (before !== undefined) writeLabel(path, before);
+    else if (wasEmpty) discardFolder(path);
+    else rmSync(hostFile(path, LABEL), { force: true });
   };
 }
 

@@ -368,3 +368,29 @@ test(
     await tools.nothingIsLeft();
   },
 );
+
+test(
+  'a directory of changes still belongs to its source when it could not be taken for another',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const fs = await import('node:fs');
+    const tree = tools.plant(`${work}/tree`, { a: 'a' });
+    const other = tools.plant(`${work}/other`, {});
+    const upper = tools.plant(`${work}/changes`, {});
+    const session = await library.unlock({ source: [tree], upper });
+    fs.writeFileSync(`${tree}/a`, 'changed');
+    const busy = await tools.rejection(library.unlock({ source: [other], upper, force: true }));
+    tools.matches(busy.message, /in use by another session/);
+    await session.lock();
+    // Found when the session starts only.
+    fs.mkdirSync(`${upper}/upper/d`);
+    tools.run('setfattr', ['-n', 'trusted.overlay.redirect', '-v', '/../x', `${upper}/upper/d`]);
+    const damaged = await tools.rejection(library.unlock({ source: [other], upper, force: true }));
+    tools.matches(damaged.message, /its redirect/);
+    fs.rmdirSync(`${upper}/upper/d`);
+    const again = await library.unlock({ source: [tree], upper });
+    tools.equal(fs.readFileSync(`${tree}/a`, 'utf8'), 'changed');
+    await again.lock();
+    await tools.nothingIsLeft();
+  },
+);
