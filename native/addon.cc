@@ -45,6 +45,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Add<Utimensat>(exports, "utimensat");
   Add<Fstatfs>(exports, "fstatfs");
   Add<OfdLock>(exports, "ofdLock");
+  Add<Flock>(exports, "flock");
   Add<GetInodeFlags>(exports, "getInodeFlags");
   Add<SetInodeFlags>(exports, "setInodeFlags");
   Add<Getxattr>(exports, "getxattr");

@@ -165,6 +165,7 @@ Napi::Value Fchownat(const Info& info);
 Napi::Value Utimensat(const Info& info);
 Napi::Value Fstatfs(const Info& info);
 Napi::Value OfdLock(const Info& info);
+Napi::Value Flock(const Info& info);
 Napi::Value GetInodeFlags(const Info& info);
 Napi::Value SetInodeFlags(const Info& info);
 

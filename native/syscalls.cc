@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/openat2.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -191,6 +192,10 @@ Napi::Value OfdLock(const Info& info) {
   lock.l_type = static_cast<short>(Int(info, 1));
   lock.l_whence = SEEK_SET;
   return Called(info, fcntl(Int(info, 0), F_OFD_SETLK, &lock));
+}
+
+Napi::Value Flock(const Info& info) {
+  return Called(info, flock(Int(info, 0), LOCK_EX | LOCK_NB));
 }
 
 Napi::Value Fstatfs(const Info& info) {

@@ -188,6 +188,8 @@ export interface Native {
   fstatfs(fd: number, out: Float64Array): number;
   /** fcntl(F_OFD_SETLK) over the whole file: F_RDLCK 0, F_WRLCK 1, F_UNLCK 2. Never waits: -EAGAIN when another has it. */
   ofdLock(fd: number, type: number): number;
+  /** flock(LOCK_EX), of all who are given this descriptor. Never waits: -EAGAIN when somebody else has it. */
+  flock(fd: number): number;
   /** FS_IOC_GETFLAGS: the FS_*_FL flags of a file, as lsattr(1) shows them; -ENOTTY where there are none. */
   getInodeFlags(fd: number): number;
   setInodeFlags(fd: number, flags: number): number;

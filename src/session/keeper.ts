@@ -47,6 +47,8 @@ interface Start {
   isLeft: boolean;
   /** Another path of the upper's directory, by which it is writable. */
   upperPath: string | undefined;
+  /** Of the upper's directory, when it is open already, and locked. */
+  upperFd: number | undefined;
   secluded: Secluded | undefined;
 }
 
@@ -72,10 +74,11 @@ export async function start(given: Start): Promise<ChildProcess | undefined> {
     const lowers = store?.fds ?? places.sources.map((source) => opened(openPlace(source)));
     const log = opened(openSync(`${folder}/log`, logFlags, 0o600));
     const upperPath = given.upperPath ?? upperPathOf(folder, record);
+    const openUpper = (path: HostPath) => opened(openSync(path, UPPER_FLAGS));
     const upper = [
-      ...(upperPath === undefined ? [] : [upperPath]),
-      ...(workdir === undefined ? [] : [hostPath(workdir)]),
-    ].map((path) => opened(openSync(path, UPPER_FLAGS)));
+      ...(upperPath === undefined ? [] : [given.upperFd ?? openUpper(upperPath)]),
+      ...(workdir === undefined ? [] : [openUpper(hostPath(workdir))]),
+    ];
     const args = [
       ...upperArguments(given),
       ...secludedArguments(secluded, places),

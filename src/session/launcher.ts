@@ -44,6 +44,7 @@ import {
   label,
   type Lower,
 } from './upper.ts';
+import { UpperLock } from './upper-lock.ts';
 import { DEFAULT_SIZE, formatBytes, memoryBytes, parseSize } from './size.ts';
 import { USR } from './usr-state.ts';
 
@@ -189,6 +190,8 @@ async function begin(options: UnlockOptions, found: Found): Promise<Launched> {
   const isDirectory = upper !== 'memory' && upper !== 'tmpfs';
   const hasOwnFolder = isDirectory && booted?.upper === undefined && !isForeign;
   if (dirs !== undefined) checkDirs(dirs, places);
+  // From here on what is in it is nobody else's.
+  using upperLock = hasOwnFolder ? await UpperLock.take(upper) : undefined;
   if (hasOwnFolder) checkFolder(upper, places, lower, options.force ?? false);
   if (isForeign) await buryDead(places.mountpoint, dirs);
   const work = dirs?.workdir ?? (hasOwnFolder ? `${upper}/work` : undefined);
@@ -237,6 +240,7 @@ async function begin(options: UnlockOptions, found: Found): Promise<Launched> {
       workdir: dirs?.workdir,
       isLeft: left !== undefined,
       upperPath: booted?.upperPath,
+      upperFd: upperLock?.fd,
     });
     warnings.push(...(await finish(booted, folder, name)));
     for (const warning of warnings) options.onWarning?.(warning);

@@ -394,3 +394,34 @@ test(
     await tools.nothingIsLeft();
   },
 );
+
+test(
+  'of two that unlock with one empty directory at once, one gets it, and the other touches nothing',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const fs = await import('node:fs');
+    const { spawn } = await import('node:child_process');
+    const tree = tools.plant(`${work}/tree`, { a: 'a' });
+    const other = tools.plant(`${work}/other`, { a: 'a' });
+    const upper = tools.plant(`${work}/changes`, {});
+    // What each would write first waits, so that both have looked before.
+    const slow = ['-qq', '-o', `${work}/trace`, '-P', `${upper}/ostree-ts.json.new`];
+    const delay = ['-e', 'inject=openat:delay_enter=1500000'];
+    const begin = (source: string) => {
+      const command = [...tools.PROGRAM, 'unlock', source, `--upper=${upper}`];
+      return spawn('strace', [...slow, ...delay, ...command], { stdio: 'ignore' });
+    };
+    const codes = await Promise.all([tree, other].map((source) => tools.exitCode(begin(source))));
+    tools.equal(codes.filter((code) => code === 0).length, 1);
+    const [session, another] = await library.listSessions();
+    tools.equal(another, undefined);
+    tools.equal((await session!.status()).health, 'ok');
+    tools.same(fs.readdirSync(upper).sort(), ['ostree-ts.json', 'upper', 'work']);
+    const { source } = JSON.parse(fs.readFileSync(`${upper}/ostree-ts.json`, 'utf8'));
+    tools.same(source, [session!.mountpoint]);
+    fs.writeFileSync(`${session!.mountpoint}/a`, 'changed');
+    await session!.lock();
+    tools.equal(fs.readFileSync(`${upper}/upper/a`, 'utf8'), 'changed');
+    await tools.nothingIsLeft();
+  },
+);
