@@ -144,6 +144,8 @@ class Daemon {
   /** The worker has loaded everything: listens, leaves every path behind, and asks to be mounted. */
   async #getReady(): Promise<void> {
     const greeting = { protocol: PROTOCOL, name: this.#options.name, pid: process.pid };
+    // Of a daemon that died: this one has the upper's lock by now, so nobody listens there.
+    native.unlinkat(this.#folder, SOCKET_NAME, 0);
     // Through the folder's descriptor: its path may be too long for a socket.
     await serve(
       `/proc/self/fd/${this.#folder}/${SOCKET_NAME}`,

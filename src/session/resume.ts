@@ -1,10 +1,8 @@
 /** Brings sessions back whose daemon has died, when their changes were kept outside it. */
-import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { SessionError } from '../errors.ts';
 import type { ByteString } from '../native.ts';
 import { bytes, type HostPath, hostPath, realPath, shown } from './checks.ts';
-import { SOCKET_NAME } from './control.ts';
 import { OWN_PLACE, registryFolder } from './folders.ts';
 import type { UnlockOptions } from './options.ts';
 import { clear } from './lock.ts';
@@ -74,7 +72,6 @@ export function settingsOf(options: UnlockOptions): SessionSettings {
 
 /** The options that a session was started with, so that it is what it was; what is given anew goes before. */
 export function resumed(given: UnlockOptions, { folder, record }: Left): UnlockOptions {
-  rmSync(join(folder, SOCKET_NAME), { force: true });
   return {
     ...record.settings,
     ...given,
@@ -100,7 +97,14 @@ function placeOf(given: UnlockOptions, folder: string, record: SessionRecord): H
   );
 }
 
-/** Takes away what the dead daemon may have left mounted. @throws SessionError it cannot be. */
-export async function clearLeft({ folder }: Left): Promise<void> {
-  await clear(folder, await inspect(folder));
+/** Takes away what the dead daemon may have left mounted. @throws SessionError it cannot be, or somebody has brought it back. */
+export async function clearLeft({ folder, record: { name } }: Left): Promise<void> {
+  const seen = await inspect(folder);
+  if (seen.health !== 'dead' && seen.health !== 'kept') {
+    throw new SessionError(
+      `another command has just brought the session ${name} back, or ended it`,
+      'see how it is: ostree-ts status',
+    );
+  }
+  await clear(folder, seen);
 }

@@ -280,3 +280,35 @@ test('a session can be disposed of', sandboxed, async ({ library, tools, work })
   await session[Symbol.asyncDispose]();
   await tools.nothingIsLeft();
 });
+
+test(
+  'of two that bring a session back at once, one does, and it can be reached',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const { spawn } = await import('node:child_process');
+    const { existsSync, readFileSync, writeFileSync } = await import('node:fs');
+    const tree = tools.plant(`${work}/tree`, { a: 'a' });
+    for (const upper of ['tmpfs', tools.plant(`${work}/changes`, {})]) {
+      const session = await library.unlock({ source: [tree], name: 'same', upper });
+      writeFileSync(`${tree}/a`, 'changed');
+      const { daemon, keeper } = await tools.pids(session);
+      process.kill(daemon, 'SIGKILL');
+      await tools.until(() => !existsSync(`/proc/${keeper}`), 5000);
+      const command = [...tools.PROGRAM, 'unlock', '--name=same'];
+      // What the dead daemon has left is taken away late, if it is by the command.
+      const slow = ['-qq', '-o', `${work}/trace`, '-P', `${session.folder}/control`];
+      const calls = 'unlink,unlinkat,rmdir,lstat,newfstatat,statx';
+      const delay = ['-e', `inject=${calls}:delay_enter=1500000`];
+      const both = [
+        spawn('strace', [...slow, ...delay, ...command], { stdio: 'ignore' }),
+        spawn(command[0] ?? '', command.slice(1), { stdio: 'ignore' }),
+      ];
+      const codes = await Promise.all(both.map((child) => tools.exitCode(child)));
+      tools.equal(codes.filter((code) => code === 0).length, 1);
+      tools.equal((await session.status()).health, 'ok');
+      tools.equal(readFileSync(`${tree}/a`, 'utf8'), 'changed');
+      await session.lock();
+    }
+    await tools.nothingIsLeft();
+  },
+);
