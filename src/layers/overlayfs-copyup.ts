@@ -9,6 +9,8 @@ import type { HostNode } from './overlayfs-node.ts';
 import type { LowerRef } from './upper.ts';
 
 const EOPNOTSUPP = 'EOPNOTSUPP';
+/** Of a file: what it may do as a program. */
+const CAPABILITY = 'security.capability';
 
 /**
  * Makes a planned node real: an object in the work directory with its attributes, contents and extended attributes.
@@ -85,8 +87,11 @@ export function completeData(
   { from, size, isDurable }: { from: LowerRef; size: number; isDurable: boolean },
 ): number {
   const stat = host.stat(node).slice();
+  const capability = host.getxattr(node, CAPABILITY);
   const fd = host.file(node);
   const copied = copyContents(host.native, fd, from, size);
+  // The host drops them from a file that is written to, and here nobody has.
+  if (capability !== undefined) host.setxattr(node, CAPABILITY, capability);
   if (isDurable) check(host.native.fsync(fd, false));
   host.keepTimes(node, stat);
   marks.endMetacopy(node);

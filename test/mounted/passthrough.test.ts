@@ -134,3 +134,44 @@ test('what cannot have it is refused', sandboxed, async ({ library, tools, work 
     await tools.nothingIsLeft();
   }
 });
+
+test(
+  'a program keeps its capabilities when its data comes, and loses them when it is written to',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const fs = await import('node:fs');
+    const tree = tools.plant(`${work}/tree`, { program: 'data' });
+    const mnt = tools.plant(`${work}/mnt`, {});
+    // cap_net_raw+ep.
+    const value = '0x0100000200200000000000000000000000000000';
+    tools.run('setfattr', ['-n', 'security.capability', '-v', value, `${tree}/program`]);
+    const session = await library.unlock({
+      source: [tree],
+      mountpoint: mnt,
+      upper: 'tmpfs',
+      io: 'passthrough',
+      metacopy: true,
+    });
+    const seen = () =>
+      tools.run('getfattr', [
+        '--absolute-names',
+        '-d',
+        '-e',
+        'hex',
+        '-m',
+        'capab',
+        `${mnt}/program`,
+      ]);
+    const before = seen();
+    tools.matches(before, new RegExp(value));
+    fs.chmodSync(`${mnt}/program`, 0o700);
+    const fd = fs.openSync(`${mnt}/program`, 'r+');
+    tools.equal(seen(), before);
+    fs.writeSync(fd, 'D');
+    fs.closeSync(fd);
+    tools.equal(seen(), '');
+    tools.equal(fs.readFileSync(`${mnt}/program`, 'utf8'), 'Data');
+    await session.lock();
+    await tools.nothingIsLeft();
+  },
+);
