@@ -5,6 +5,7 @@
  * looks after a crash finds the old or the new. Names, links and numbers are kept here; all else is the host's.
  */
 import { check, FsError, UpperError } from '../errors.ts';
+import { STAT } from '../native.ts';
 import type { ByteString, Native } from '../native.ts';
 import { segmentsDiffer } from './bytes.ts';
 import { Attr, S_IFREG } from './layer.ts';
@@ -58,6 +59,7 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
   readonly #attributes: Attributes;
   readonly #contents: Contents;
   readonly #metacopy: boolean;
+  readonly #isUsers: boolean;
   readonly #references: readonly Name[];
   readonly #name: Name;
   /** Of an upper that was made just now. */
@@ -76,6 +78,7 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
     const prefix = isUsers ? 'user.overlay.' : 'trusted.overlay.';
     const store = openStore(native, storeFd, names, prefix, options.workFd);
     this.#native = native;
+    this.#isUsers = isUsers;
     this.#name = names.upper;
     this.#isDurable = options.isDurable;
     this.movesLowers = redirects && !isUsers;
@@ -112,7 +115,7 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
     return this.#root;
   }
 
-  /** A new upper's root looks like the lowers'. */
+  /** A new upper's root looks like the lowers', but for an owner that this user cannot give it. */
   #copyRoot({ layer, node }: LowerRef): void {
     layer.attr(node, this.#attr);
     const wanted = Object.assign(new Attr(), this.#attr);
@@ -121,7 +124,15 @@ export class DirectoryUpper implements UpperLayer<HostNode> {
       if (value !== undefined && name !== 'security.selinux')
         this.setxattr(this.#root, name, value);
     }
-    this.setAttr(this.#root, wanted);
+    try {
+      this.setAttr(this.#root, wanted);
+    } catch (error) {
+      if (!this.#isUsers || !(error instanceof FsError) || error.code !== 'EPERM') throw error;
+      const own = this.#host.stat(this.#root);
+      wanted.uid = own[STAT.UID] ?? 0;
+      wanted.gid = own[STAT.GID] ?? 0;
+      this.setAttr(this.#root, wanted);
+    }
   }
 
   links(): (readonly [number, HostNode])[] {

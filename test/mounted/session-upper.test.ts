@@ -1,6 +1,6 @@
 /** Changes on a tmpfs and in a directory: what is kept, what is refused, and a session brought back after its daemon's death. */
 import test from 'ava';
-import { sandboxed, sandboxedAs } from '../helpers/sandbox.ts';
+import { inSandbox, sandboxed, sandboxedAs, USERS } from '../helpers/sandbox.ts';
 
 test(
   'the root and what leads to it have the number of the source’s root, on every upper',
@@ -425,3 +425,31 @@ test(
     await tools.nothingIsLeft();
   },
 );
+
+test('an ordinary user’s changes over a tree whose root is somebody else’s have a root of his own', async (t) => {
+  const seen = await inSandbox(
+    async ({ library, tools }) => {
+      const fs = await import('node:fs');
+      const work = '/run/user/64001/work';
+      const mountpoint = tools.plant(`${work}/mnt`, {});
+      const changes = tools.plant(`${work}/changes`, {});
+      const owners: unknown[] = [];
+      const wanted = fs.statSync('/usr/share');
+      for (const upper of ['tmpfs', changes]) {
+        const session = await library.unlock({ source: ['/usr/share'], mountpoint, upper });
+        const { uid, gid, mode, mtimeMs } = fs.statSync(mountpoint);
+        owners.push([uid, gid, mode === wanted.mode, mtimeMs === wanted.mtimeMs]);
+        fs.writeFileSync(`${mountpoint}/new`, 'new');
+        const paths: string[] = [];
+        for await (const { kind, path } of session.diff()) paths.push(kind + path);
+        tools.equal(paths.includes('A/new'), true);
+        await session.lock();
+      }
+      await tools.nothingIsLeft();
+      return owners;
+    },
+    { uid: USERS[0] },
+  );
+  const own = [USERS[0], USERS[0], true, true];
+  t.deepEqual(seen, [own, own]);
+});
