@@ -3,7 +3,7 @@
  * `PREFIX.metacopy` of files, `PREFIX.nlink`; PREFIX is `trusted.overlay`, or `user.overlay` without privileges. A
  * program's own attributes of such names are kept one level deeper, as `PREFIX.overlay.*`. @see fs/overlayfs/xattrs.c
  */
-import { FsError } from '../errors.ts';
+import { FsError, UpperError } from '../errors.ts';
 import type { ByteString } from '../native.ts';
 import type { Name } from './layer.ts';
 import type { Host } from './overlayfs-host.ts';
@@ -81,14 +81,17 @@ export class Marks {
     this.#host.removexattr(node, `${this.#prefix}redirect`);
   }
 
-  /** Links beyond those on the host, `U+1`; undefined when nothing is noted. @throws FsError EIO. */
+  /** Links beyond those on the host of a file in the folder of links, `U+1`; undefined when nothing is noted. @throws UpperError. */
   extraLinks(node: HostNode): number | undefined {
     const value = this.#host.getxattr(node, `${this.#prefix}nlink`);
     if (value === undefined) return undefined;
     const text = Buffer.from(value).toString('latin1');
     const match = /^U([+-]\d{1,9})$/.exec(text);
     if (match !== null) return Number(match[1]);
-    throw new FsError('EIO', `${node.name}: its ${this.#prefix}nlink is '${text}'`);
+    throw new UpperError(
+      'EIO',
+      `work/ostree-ts/links/${node.name}: its ${this.#prefix}nlink is '${text}'`,
+    );
   }
 
   setExtraLinks(node: HostNode, extra: number): void {

@@ -98,6 +98,15 @@ test(
       tools.equal(fs.readFileSync(`${upper}/upper/d/x`, 'utf8'), 'x');
       await tools.nothingIsLeft();
     }
+    const links = tools.plant(`${work}/upper-links`, { 'work/ostree-ts/links/5': 'x' });
+    const linked = `${links}/work/ostree-ts/links/5`;
+    tools.run('setfattr', ['-n', 'trusted.overlay.nlink', '-v', 'U+many', linked]);
+    const damaged = { source: [tree], mountpoint, upper: links };
+    const error = await tools.rejection(library.unlock(damaged));
+    tools.matches(
+      error.message,
+      /directory .*upper-links for changes cannot be used: .*links\/5: its/,
+    );
     // What leads somewhere is followed.
     const upper = tools.plant(`${work}/upper`, { 'upper/d/x': 'x' });
     tools.run('setfattr', ['-n', 'trusted.overlay.redirect', '-v', '/there', `${upper}/upper/d`]);
