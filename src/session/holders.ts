@@ -63,17 +63,18 @@ export function findHolders(device: string, home: number | 'self'): Holder[] {
   const homeNamespace = readlinkSync(`/proc/${home}/ns/mnt`);
   const pinning = new Set<string>();
   const ids = new Set<number>();
+  const others = new Set<number>();
   for (const { namespace, mounts } of allNamespaces()) {
     for (const mount of mounts) {
+      (mount.device === device ? ids : others).add(mount.id);
       if (mount.device !== device) continue;
-      ids.add(mount.id);
       // Elsewhere the unmount arrives by propagation only.
       if (namespace !== homeNamespace && !mount.isPropagated) pinning.add(namespace);
     }
   }
   const holders = mountsOnTop(homeMounts, device);
   for (const pid of allProcesses()) {
-    const by = holdsBy(pid, device, ids, pinning);
+    const by = holdsBy(pid, device, { ids, others }, pinning);
     if (by.length === 0) continue;
     const words = by.length > WORDS ? [...by.slice(0, WORDS), `and ${by.length - WORDS} more`] : by;
     holders.push({ pid, name: shown(readStat(pid)?.comm ?? '?'), by: words });
@@ -95,7 +96,7 @@ function mountsOnTop(mounts: Mount[], device: string): Holder[] {
 function holdsBy(
   pid: number,
   device: string,
-  mountIds: Set<number>,
+  known: { ids: Set<number>; others: Set<number> },
   namespaces: Set<string>,
 ): string[] {
   const by: string[] = [];
@@ -116,11 +117,11 @@ function holdsBy(
   attempt(() => {
     for (const fd of readdirSync(`${folder}/fd`)) {
       attempt(() => {
-        const id = /^mnt_id:\s*(\d+)/m.exec(readFileSync(`${folder}/fdinfo/${fd}`, 'latin1'))?.[1];
-        // A file of a mount that is in no namespace any more is known by its device only.
+        const info = readFileSync(`${folder}/fdinfo/${fd}`, 'latin1');
+        const id = Number(/^mnt_id:\s*(\d+)/m.exec(info)?.[1]);
+        // A file of a mount that is in no namespace, or in none any more, is known by its device only.
         const isOurs =
-          mountIds.has(Number(id)) ||
-          (mountIds.size === 0 && deviceOf(`${folder}/fd/${fd}`) === device);
+          known.ids.has(id) || (!known.others.has(id) && deviceOf(`${folder}/fd/${fd}`) === device);
         if (isOurs) by.push(`fd ${fd}`);
       });
     }

@@ -302,3 +302,30 @@ test(
     await tools.nothingIsLeft();
   },
 );
+
+test(
+  'lock refuses while another session is over this one, and names its daemon',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const tree = tools.plant(`${work}/tree`, { a: 'a' });
+    const middle = tools.plant(`${work}/middle`, {});
+    const outer = await library.unlock({ source: [tree], mountpoint: middle, name: 'outer' });
+    const inner = await library.unlock({
+      source: [middle],
+      mountpoint: tools.plant(`${work}/top`, {}),
+      name: 'inner',
+    });
+    const { daemon } = await tools.pids(inner);
+    const error = await tools.rejection(outer.lock());
+    tools.equal(error.name, 'BusyError');
+    const { holders } = error as InstanceType<typeof library.BusyError>;
+    tools.equal(
+      holders.some(({ pid }) => pid === daemon),
+      true,
+    );
+    tools.equal((await outer.status()).health, 'ok');
+    await inner.lock();
+    tools.equal((await outer.lock()).draining, false);
+    await tools.nothingIsLeft();
+  },
+);
