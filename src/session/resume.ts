@@ -8,6 +8,7 @@ import type { UnlockOptions } from './options.ts';
 import { clear } from './lock.ts';
 import { readRecord, type SessionRecord, type SessionSettings } from './record.ts';
 import { listSessions } from './registry.ts';
+import { formatBytes, memoryBytes, parseSize } from './size.ts';
 import { inspect, isResumable } from './status.ts';
 import { keepsInFolder } from './upper.ts';
 
@@ -22,9 +23,10 @@ export interface Left {
  * @throws SessionError they ask for something else than what it was.
  */
 export async function findLeft(
-  { name, source }: UnlockOptions,
+  options: UnlockOptions,
   upper: ByteString | undefined,
 ): Promise<Left | undefined> {
+  const { name, source } = options;
   const folders =
     name === undefined
       ? (await listSessions()).map((session) => session.folder)
@@ -45,9 +47,25 @@ export async function findLeft(
     if (!isSame || (source.length > 0 && source.length !== record.source.length)) {
       refuse(record, 'is over another source');
     }
+    checkPlace(options, record);
+    checkSameSize(options, record);
     return { folder, record };
   }
   return undefined;
+}
+
+/** A session that only its command has seen may be mounted anywhere. */
+function checkPlace({ mountpoint }: UnlockOptions, record: SessionRecord): void {
+  if (mountpoint === undefined || record.seclusion !== undefined) return;
+  if (realPath(mountpoint) === record.mountpoint) return;
+  refuse(record, `was mounted at ${shown(record.mountpoint)}`);
+}
+
+/** The tmpfs is there already. */
+function checkSameSize({ size }: UnlockOptions, record: SessionRecord): void {
+  if (size === undefined || record.upper !== 'tmpfs' || keepsInFolder(record.upper)) return;
+  if (parseSize(size, memoryBytes()) === record.limitBytes) return;
+  refuse(record, `has a size of ${formatBytes(record.limitBytes)}`);
 }
 
 function refuse({ name, source }: SessionRecord, why: string): never {

@@ -139,7 +139,16 @@ test(
       tools.equal(await known(`g${round}-`, 30), 20);
     }
     await die();
-    await library.unlock({ source: [], name: 'same', history: 25 });
+    const elsewhere = tools.plant(`${work}/elsewhere`, {});
+    for (const [other, words] of [
+      [{ mountpoint: elsewhere }, /the session same, .*, was mounted at .*mnt/],
+      [{ size: '1M' }, /the session same, .*, has a size of 8/],
+    ] as const) {
+      const error = await tools.rejection(library.unlock({ source: [], name: 'same', ...other }));
+      tools.matches(error.message, words);
+      tools.matches(error.remedy ?? '', /unlock --name=same; or discard it/);
+    }
+    await library.unlock({ source: [], name: 'same', history: 25, mountpoint: mnt, size: '8M' });
     tools.equal(await known('h', 30), 25);
     await session.lock();
     await tools.nothingIsLeft();
