@@ -40,7 +40,7 @@ export interface LockResult {
   draining: boolean;
   /** Who still holds it when `draining`, as far as this user may see. */
   holders: Holder[];
-  /** What was found wrong and cleaned up, one line each. */
+  /** What was found wrong and cleaned up, or could not be done, one line each. */
   found: string[];
   /** Where the changes are still; `null` when they are gone. */
   kept: string | null;

@@ -183,6 +183,11 @@ export class Session implements AsyncDisposable {
     } else if (record !== undefined && record.upper !== 'memory' && record.upper !== 'tmpfs') {
       result.kept = options.discard === true && !result.draining ? null : shown(record.upper);
       if (result.kept === null) discardFolder(record.upper);
+      else if (options.discard === true) {
+        result.found.push(
+          `its changes were not discarded, since files of it are held: remove what is in ${result.kept} when it has ended`,
+        );
+      }
     }
     return result;
   }

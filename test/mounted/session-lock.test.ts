@@ -329,3 +329,23 @@ test(
     await tools.nothingIsLeft();
   },
 );
+
+test(
+  'lazily, changes in a directory of which files are held are not discarded, and that is said',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const fs = await import('node:fs');
+    const tree = tools.plant(`${work}/tree`, { a: 'a' });
+    const upper = tools.plant(`${work}/changes`, {});
+    const session = await library.unlock({ source: [tree], name: 'held', upper });
+    const child = await tools.start('sh', ['-c', `exec 7<${tree}/a; echo; read -r line`]);
+    const { code, out, err } = tools.ostreeTs(['lock', 'held', '--lazy', '--discard']);
+    tools.equal(code, 0);
+    tools.matches(out, /its changes are in .*changes/);
+    tools.matches(err, /its changes were not discarded, since files of it are held: remove/);
+    await tools.stop(child);
+    await tools.until(() => !fs.existsSync(session.folder), 5000);
+    tools.equal(fs.existsSync(`${upper}/upper`), true);
+    await tools.nothingIsLeft();
+  },
+);
