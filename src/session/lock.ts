@@ -22,6 +22,8 @@ const DRAIN_MS = 10_000;
 const BURY_MS = 2_000;
 /** A daemon that starts has a copy of every mount for a moment. */
 const NAMESPACE_MS = 3_000;
+/** How long the rest of a folder may take to go after its record. */
+const ENDING_MS = 500;
 const POLL_MS = 10;
 
 export interface LockResult {
@@ -72,6 +74,7 @@ export async function lock(folder: string, name: string, lazy: boolean): Promise
     if (identityOf(folder) === identity) release(folder);
   };
   const seen = await inspect(folder);
+  if (seen.record === undefined) await refuseEnded(folder, name);
   const result: LockResult = {
     name,
     mountpoint: shown(seen.record?.mountpoint ?? ''),
@@ -112,6 +115,12 @@ export async function lock(folder: string, name: string, lazy: boolean): Promise
   if (seen.health === 'hung') await killHung(seen, result);
   if (await drain(folder, seen, holders, result)) releaseSame();
   return result;
+}
+
+/** Without its record a session is damaged, or somebody else is just ending it. @throws SessionError it is gone. */
+async function refuseEnded(folder: string, name: string): Promise<void> {
+  if (!(await until(() => !existsSync(folder), ENDING_MS))) return;
+  throw new SessionError(`there is no session '${name}'`, 'see what there is: ostree-ts status');
 }
 
 /** Whether what it holds is kept in memory, or in a filesystem of its own. */

@@ -349,3 +349,21 @@ test(
     await tools.nothingIsLeft();
   },
 );
+
+test(
+  'a session that another command has just ended is none',
+  sandboxed,
+  async ({ library, tools }) => {
+    const fs = await import('node:fs');
+    // The record has gone, and the rest follows.
+    fs.mkdirSync('/run/ostree-ts/going', { recursive: true });
+    const [session] = await library.listSessions();
+    const locked = tools.rejection(session!.lock());
+    await tools.sleep(100);
+    fs.rmSync('/run/ostree-ts', { recursive: true });
+    const error = await locked;
+    tools.equal(error.name, 'SessionError');
+    tools.matches(error.message, /there is no session 'going'/);
+    await tools.nothingIsLeft();
+  },
+);
