@@ -299,10 +299,10 @@ test(
       const slow = ['-qq', '-o', `${work}/trace`, '-P', `${session.folder}/control`];
       const calls = 'unlink,unlinkat,rmdir,lstat,newfstatat,statx';
       const delay = ['-e', `inject=${calls}:delay_enter=1500000`];
-      const both = [
-        spawn('strace', [...slow, ...delay, ...command], { stdio: 'ignore' }),
-        spawn(command[0] ?? '', command.slice(1), { stdio: 'ignore' }),
-      ];
+      const late = spawn('strace', [...slow, ...delay, ...command], { stdio: 'ignore' });
+      // It has found the session dead by then.
+      await tools.sleep(1000);
+      const both = [late, spawn(command[0] ?? '', command.slice(1), { stdio: 'ignore' })];
       const codes = await Promise.all(both.map((child) => tools.exitCode(child)));
       tools.equal(codes.filter((code) => code === 0).length, 1);
       tools.equal((await session.status()).health, 'ok');
