@@ -174,9 +174,7 @@ class Worker {
     this.#subject.server = server;
     this.#subject.undo = (paths) => {
       if (this.#data.readonly) throw new Error('the session is read-only');
-      const undone = this.#overlay.undo(paths);
-      for (const each of undone) this.#announce(notifier, each);
-      return undone;
+      return this.#overlay.undo(paths, (undone) => this.#announce(notifier, undone));
     };
     if (passthrough !== undefined) {
       const { problems } = this.#subject;

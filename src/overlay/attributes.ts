@@ -1,7 +1,6 @@
 /** Changing a file's attributes, and what a change of contents or owner does to its privileges. */
 import { FsError } from '../errors.ts';
-import { S_IFDIR, S_IFMT, S_IFREG, S_ISGID, S_ISUID } from '../layers/layer.ts';
-import type { Attr } from '../layers/layer.ts';
+import { Attr, S_IFDIR, S_IFMT, S_IFREG, S_ISGID, S_ISUID } from '../layers/layer.ts';
 import { ACL_ACCESS, chmodAcl, encodeAcl, parseAcl } from './acl.ts';
 import {
   FATTR_ATIME,
@@ -22,6 +21,8 @@ import { dropCapability } from './xattr.ts';
 
 const S_IXGRP = 0o010;
 
+const before: Attr = new Attr();
+
 /** As `Filesystem.setattr`, on an inode. */
 export function changeAttributes<Node extends object>(
   tree: Tree<Node>,
@@ -34,9 +35,7 @@ export function changeAttributes<Node extends object>(
     if (inode.type === S_IFDIR) throw new FsError('EISDIR');
     if (inode.type !== S_IFREG) throw new FsError('EINVAL');
   }
-  // What is cut is not copied first.
-  const node = tree.copyUp(inode, false, (valid & FATTR_SIZE) === 0 ? Infinity : wanted.size);
-  if ((valid & FATTR_SIZE) !== 0) tree.upper.truncate(node, wanted.size);
+  const node = (valid & FATTR_SIZE) === 0 ? tree.copyUp(inode) : resize(tree, inode, wanted.size);
   if ((valid & FATTR_MODE) !== 0) changeAcl(tree, node, wanted.mode);
   const isDirectory = inode.type === S_IFDIR;
   const changesOwner = (valid & (FATTR_UID | FATTR_GID)) !== 0 && !isDirectory;
@@ -49,6 +48,18 @@ export function changeAttributes<Node extends object>(
     if ((valid & FATTR_GID) !== 0) attr.gid = wanted.gid;
     setTimes(attr, wanted);
   });
+}
+
+/** What is cut as it is copied up is not copied first, and is cut in one step with that. */
+function resize<Node extends object>(tree: Tree<Node>, inode: Inode<Node>, size: number): Node {
+  if (inode.upper === undefined) {
+    tree.attr(inode, before);
+    const node = tree.copyUp(inode, false, size);
+    if (before.size > size) return node;
+  }
+  const node = tree.copyUp(inode);
+  tree.upper.truncate(node, size);
+  return node;
 }
 
 /** Times as asked for; a change of size is a modification. `attr.ctime` is the time now. */

@@ -318,7 +318,8 @@ export class ChangeWalk<Node extends object> {
     const before = new Attr();
     for (const node of this.#tree.linked()) {
       this.#tree.upper.attr(node, attr);
-      if (attr.nlink <= 1) continue;
+      // One that has lost a name may have a last one that only the lowers know.
+      if (attr.nlink === 0) continue;
       const refs = this.#tree.upper.origin(node);
       const [ref] = refs;
       // What it was copied from is not known, after a start on what another left.

@@ -328,9 +328,9 @@ export class Overlay<Node extends object = object> implements Filesystem {
     return countChanges(this.#tree, this.#listing, budgetMs);
   }
 
-  /** Takes paths, as in `Change`, back to what the lowers have; the kernel is to be told. All or none. @throws FsError. */
-  undo(paths: readonly string[]): Undone[] {
-    return undo(this.#tree, paths);
+  /** Takes paths, as in `Change`, back to what the lowers have, and tells what the kernel is to be told. @throws FsError. */
+  undo(paths: readonly string[], tell: (undone: Undone) => void): Undone[] {
+    return undo(this.#tree, paths, tell);
   }
 
   /** The session as it is now; its taker lets go of it. */

@@ -7,6 +7,7 @@ import { Attr, S_IFDIR } from '../layers/layer.ts';
 import type { Name } from '../layers/layer.ts';
 import type { LowerRef } from '../layers/upper.ts';
 import { samePlace } from './difference.ts';
+import { isAtOrBelow } from './narrow.ts';
 import type { Inode } from './inode.ts';
 import type { Tree } from './tree.ts';
 
@@ -24,7 +25,12 @@ export interface Undone {
 
 /** Where a path is, and what the lowers have there. */
 interface Target<Node extends object> {
+  /** As it was given. */
   path: string;
+  /** The same, without what is not needed in it. */
+  place: string;
+  /** Directories above it. */
+  depth: number;
   dir: Inode<Node>;
   name: Name;
   base: LowerRef[] | undefined;
@@ -34,19 +40,45 @@ interface Target<Node extends object> {
 const S_IFMT = 0o170000;
 
 /**
- * All of the paths, or none.
+ * All of the paths, or none, unless room ends in the middle.
  *
+ * @param tell  told of everything that is done, when it is done, for the kernel; also of names that no path was given for.
  * @throws FsError with words: EINVAL the root; ENOENT nothing there or in the lowers; EBUSY the directory is not where the
  *   lowers have it.
  */
-export function undo<Node extends object>(tree: Tree<Node>, paths: readonly string[]): Undone[] {
-  const work = new Undo(tree);
+export function undo<Node extends object>(
+  tree: Tree<Node>,
+  paths: readonly string[],
+  tell: (undone: Undone) => void,
+): Undone[] {
+  const work = new Undo(tree, tell);
   try {
-    for (const path of paths) work.locate(path);
-    return paths.map((path) => work.undo(path));
+    const targets = paths.map((path) => work.locate(path));
+    const done = new Map<string, Undone>();
+    // What is in a directory that is undone is undone with it, and no more to be found then.
+    for (const target of targets.toSorted((a, b) => a.depth - b.depth)) {
+      const above = [...done.values()].find(({ path }) => isAtOrBelow(target.place, path));
+      const undone = above === undefined ? work.undo(target.place) : undoneWith(target, above);
+      done.set(target.place, undone);
+    }
+    return targets.map(({ path, place }) => ({ ...done.get(place)!, path }));
   } finally {
     work.finish();
   }
+}
+
+function undoneWith<Node extends object>(
+  { place, name, base }: Target<Node>,
+  { what }: Undone,
+): Undone {
+  const own = base === undefined ? 'removed' : 'restored';
+  return {
+    path: place,
+    what: what === 'unchanged' ? what : own,
+    parent: 0,
+    child: 0,
+    name,
+  };
 }
 
 class Undo<Node extends object> {
@@ -54,9 +86,11 @@ class Undo<Node extends object> {
   readonly #attr: Attr = new Attr();
   /** Inodes that the kernel may not know, and so nobody else settles; parents first. */
   readonly #met: Inode<Node>[] = [];
+  readonly #tell: (undone: Undone) => void;
 
-  constructor(tree: Tree<Node>) {
+  constructor(tree: Tree<Node>, tell: (undone: Undone) => void) {
     this.#tree = tree;
+    this.#tell = tell;
   }
 
   finish(): void {
@@ -83,7 +117,7 @@ class Undo<Node extends object> {
         const gone = `/${names.slice(0, index + 1).join('/')}`;
         throw new FsError('ENOENT', `${gone} is no directory now; undo that`);
       }
-      base = stack.find(base, each, this.#attr) ?? [];
+      base = this.#directory(base, each);
       dir = child;
     }
     const baseAttr = new Attr();
@@ -95,7 +129,14 @@ class Undo<Node extends object> {
       const moved = `/${names.join('/')}`;
       throw new FsError('EBUSY', `${moved} is not the directory that the source has; undo that`);
     }
-    return { path, dir, name, base: there, baseAttr };
+    const place = `/${[...names, name].join('/')}`;
+    return { path, place, depth: names.length, dir, name, base: there, baseAttr };
+  }
+
+  /** What the lowers have in a directory of this name; nothing in what is none. */
+  #directory(base: readonly LowerRef[], name: Name): readonly LowerRef[] {
+    const found = this.#tree.stack.find(base, name, this.#attr);
+    return found !== undefined && (this.#attr.mode & S_IFMT) === S_IFDIR ? found : [];
   }
 
   undo(path: string): Undone {
@@ -105,14 +146,21 @@ class Undo<Node extends object> {
     const entry = dir.upper === undefined ? undefined : upper.lookup(dir.upper, name);
     const isLinked = base !== undefined && this.#isChangedLink(baseAttr);
     const result: Undone = { path, what: 'unchanged', parent: 0, child: 0, name };
-    if (entry === undefined && !isLinked) return result;
+    // In a directory that was moved here, names that the upper does not have are new all the same.
+    const isNew = base === undefined && current !== undefined;
+    const links =
+      current !== undefined && base !== undefined ? this.#separateLinks(path, current, base) : 0;
+    if (entry === undefined && !isLinked && !isNew) {
+      if (links > 0) result.what = 'restored';
+      return result;
+    }
     const dirNode = this.#tree.copyUp(dir, true);
     // Made first, since it can be refused.
     const copy = base !== undefined && isLinked ? this.#copyOf(base, baseAttr) : undefined;
     const before = current?.type === S_IFDIR ? 1 : 0;
     const after = base !== undefined && (baseAttr.mode & S_IFMT) === S_IFDIR ? 1 : 0;
     if (current !== undefined) {
-      const covers = this.#tree.covers(dir, name, false);
+      const covers = this.#tree.covers(dir, name, isNew);
       if (current.type === S_IFDIR) this.#discardChildren(current);
       this.#unlink(dir, name, current, covers);
     }
@@ -122,7 +170,58 @@ class Undo<Node extends object> {
     result.what = base === undefined ? 'removed' : 'restored';
     result.parent = dir.ino;
     result.child = current?.ino ?? 0;
+    this.#tell(result);
+    if (base !== undefined && after === 1) this.#restoreLinks(path, base);
     return result;
+  }
+
+  /**
+   * Names of changed files with several, in a directory that is to be the lowers' again: each becomes a file of its own before
+   * the directory goes, so that it is counted as a name no more.
+   *
+   * @returns how many there were.
+   */
+  #separateLinks(path: string, dir: Inode<Node>, base: readonly LowerRef[]): number {
+    if (dir.type !== S_IFDIR || !samePlace(dir.lowers, base)) return 0;
+    let count = 0;
+    this.#forLinks(base, (name, refs, link) => {
+      const child = this.#find(dir, name);
+      if (child === undefined) return;
+      if (link === undefined) count += this.#separateLinks(`${path}/${name}`, child, refs);
+      else if (child.upper === link) {
+        this.undo(`${path}/${name}`);
+        count++;
+      }
+    });
+    return count;
+  }
+
+  /** And when the directory is there again, and with it names that lead to what was changed. */
+  #restoreLinks(path: string, base: readonly LowerRef[]): void {
+    this.#forLinks(base, (name, refs, link) => {
+      if (link === undefined) {
+        this.#restoreLinks(`${path}/${name}`, refs);
+        return;
+      }
+      this.#tree.upper.setNlink(link, this.#tree.upper.nlink(link) + 1);
+      this.undo(`${path}/${name}`);
+    });
+  }
+
+  /** Directories, and names of files with several that a session has changed, `link` being what it made of the file. */
+  #forLinks(
+    base: readonly LowerRef[],
+    visit: (name: Name, refs: LowerRef[], link: Node | undefined) => void,
+  ): void {
+    const [first] = this.#tree.linked();
+    if (first === undefined) return;
+    for (const name of this.#tree.stack.entries(base).names) {
+      const attr = new Attr();
+      const refs = this.#tree.stack.find(base, name, attr);
+      if (refs === undefined) continue;
+      if ((attr.mode & S_IFMT) === S_IFDIR) visit(name, refs, undefined);
+      else if (this.#isChangedLink(attr)) visit(name, refs, this.#tree.raised(attr.ino));
+    }
   }
 
   /** Whether a lower file has several names that lead to what a session made of it. */

@@ -1,6 +1,6 @@
 /** Single paths go back to what the lower has, while the kernel remembers otherwise. */
 import test from 'ava';
-import { renameSync } from 'node:fs';
+import { readFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { compareTrees } from '../helpers/compare.ts';
 import { mounted, type Mounted } from '../helpers/mounted.ts';
@@ -109,6 +109,85 @@ test('one name of a changed file with several comes back as a file of its own', 
   await hand.must(['open 0 h/one O_RDONLY', 'open 1 h/two O_RDONLY']);
   t.regex(await hand.do('pread 0 0 10'), /linked/);
   t.regex(await hand.do('pread 1 0 10'), /linked/);
+});
+
+const LINKED: Tree = {
+  'd/one': 'linked\n',
+  'd/sub/two': link('d/one'),
+  'e/three': link('d/one'),
+  'e/four': link('d/one'),
+};
+
+/** Names that were in place, in the lowers and in the upper, and names that had gone. */
+const BEFORE: Readonly<Record<string, readonly string[]>> = {
+  'names that are in place': ['chmod e 0700'],
+  'a name that has gone': ['unlink e/three'],
+  'names that were changed themselves': ['link d/one e/new', 'utimens e/four 1.0 2.0'],
+  'a directory that has gone': ['unlink e/three', 'unlink e/four', 'rmdir e'],
+};
+
+for (const [what, before] of Object.entries(BEFORE)) {
+  test(`a directory comes back with files of their own for changed links: ${what}`, async (t) => {
+    await using m = await mounted({ lower: LINKED, options: { links: 'shared' } });
+    const hand = m.hand();
+    const seen = async (name: string) => {
+      const stat = await hand.do(`stat ${name}`);
+      return `${/nlink=(\d+)/.exec(stat)?.[1]} ${readFileSync(join(m.mountpoint, name), 'utf8')}`;
+    };
+    const change = ['open 0 d/one O_WRONLY|O_TRUNC', 'write 0 =changed', 'close 0'];
+    await hand.must([...before, ...change]);
+    t.deepEqual(await m.session.undo(['/e']), [{ path: '/e', what: 'restored' }]);
+    for (const step of ['stat e', 'drop']) {
+      await hand.must([step]);
+      for (const name of ['e/three', 'e/four']) t.is(await seen(name), '1 linked\n', name);
+      for (const name of ['d/one', 'd/sub/two']) t.is(await seen(name), '2 changed', name);
+    }
+    t.deepEqual(await changes(m), ['M /d/one', 'M /d/sub/two']);
+    t.deepEqual(await m.session.undo(['/d']), [{ path: '/d', what: 'restored' }]);
+    for (const name of ['d/one', 'd/sub/two']) t.regex(await seen(name), /linked/, name);
+    t.deepEqual(await changes(m), []);
+    t.is((await m.session.status()).health, 'ok');
+  });
+}
+
+test('what diff lists can be undone, directories with what is in them, twice over', async (t) => {
+  await using m = await mounted({ lower: LOWER });
+  const hand = m.hand();
+  await hand.must([
+    'mkdir new 0755',
+    'open 0 new/file O_CREAT|O_WRONLY 0600',
+    'write 0 =new',
+    'close 0',
+    'rename d moved',
+    'unlink top',
+    'mkdir top 0755',
+    'mkdir top/in 0755',
+    'stat new/file',
+    'list new',
+  ]);
+  t.deepEqual(await m.session.undo(['/moved/a', 'top/in']), [
+    { path: '/moved/a', what: 'removed' },
+    { path: 'top/in', what: 'removed' },
+  ]);
+  const list = (await changes(m)).map((line) => line.slice(2));
+  t.deepEqual(list, [
+    '/d',
+    '/moved',
+    '/moved/b',
+    '/moved/sub',
+    '/moved/sub/c',
+    '/new',
+    '/new/file',
+    '/top',
+  ]);
+  const undone = await m.session.undo(['/new/file', ...list]);
+  t.deepEqual(
+    undone.map(({ what }) => what),
+    ['removed', 'restored', ...Array.from({ length: 6 }, () => 'removed'), 'restored'],
+  );
+  t.regex(await hand.do('stat new/file'), /ENOENT/);
+  t.deepEqual(await changes(m), []);
+  t.deepEqual(await differences(m, '.'), []);
 });
 
 test('all paths or none', async (t) => {

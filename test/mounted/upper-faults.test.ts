@@ -208,7 +208,8 @@ function refuse(
   const step = host.steps[at - 1];
   const last = (call: string) =>
     host.steps.slice(0, at - 1).findLastIndex((word) => word.startsWith(call));
-  const isCut = last('ftruncate') > Math.max(0, last('copyRange'));
+  const cut = last('ftruncate');
+  const isCut = cut >= 0 && last('renameat2') > cut;
   host.arm(0);
   const label = `${what}, ${errno} at step ${at}, ${step}`;
   const now = session.list();
