@@ -3,8 +3,10 @@ import { closeSync } from 'node:fs';
 import { isatty } from 'node:tty';
 import { painter } from './output.ts';
 import { isMountForm, mount } from './mount-program.ts';
-import { run } from './program.ts';
+import { failureCode, run } from './program.ts';
 import { load, typedArguments } from './startup.ts';
+
+let hasOutput = false;
 
 /** Collects lines, since `diff` may print a hundred thousand and each write is a system call. */
 class Lines {
@@ -17,6 +19,7 @@ class Lines {
   }
 
   add(line: string): void {
+    hasOutput = true;
     if (this.#text === '') setImmediate(() => this.flush());
     this.#text += `${line}\n`;
     if (this.#text.length > Lines.#FULL) this.flush();
@@ -47,13 +50,13 @@ function workingDirectory(): string {
 
 const noColour = (process.env['NO_COLOR'] ?? '') !== '';
 const out = new Lines(process.stdout);
+const typed = typedArguments();
 // A reader that has seen enough (`| head`) is no failure.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error;
-  process.exit();
+  if (error.code === 'EPIPE') process.exit();
+  process.stderr.write(`ostree-ts: stdout cannot be written: ${error.code}\n`);
+  process.exit(failureCode(typed));
 });
-
-const typed = typedArguments();
 const streams = {
   out: (line: string) => out.add(line),
   err: (line: string) => {
@@ -70,6 +73,7 @@ export async function main(dropEarly: () => Promise<void>): Promise<void> {
         load,
         write: (bytes) => {
           out.flush();
+          hasOutput = true;
           return new Promise((resolve) => {
             process.stdout.write(bytes, () => resolve());
           });
@@ -80,10 +84,18 @@ export async function main(dropEarly: () => Promise<void>): Promise<void> {
         interrupted,
       }));
   out.flush();
+  if (hasOutput) await written();
   await dropEarly();
   leaveTerminal();
   // What Node would take apart, the kernel does in half the time. A reader that is slow is waited for.
   if (process.stdout.writableLength + process.stderr.writableLength === 0) process.exit();
+}
+
+/** Everything that was said, or has failed, which is told of in an event. */
+function written(): Promise<void> {
+  return new Promise((resolve) => {
+    process.stdout.write('', () => setImmediate(resolve));
+  });
 }
 
 /**

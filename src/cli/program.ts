@@ -39,6 +39,9 @@ const COMMANDS = {
 /** Of `run`, before its command runs, as of env(1): the codes below are the command's. */
 const NOT_RUN = 125;
 
+/** Of `diff --exit-code`, as of diff(1). */
+const TROUBLE = 2;
+
 /**
  * Runs one command line.
  *
@@ -101,6 +104,16 @@ function split(typed: string[]): { args: string[]; command?: string[] } {
   return at < 0 ? { args: typed } : { args: typed.slice(0, at), command: typed.slice(at + 1) };
 }
 
+/** diff(1) and git-diff(1) leave 1 to "there are differences". */
+function leavesOneToDifferences(args: readonly string[]): boolean {
+  return args[0] === 'diff' && args.includes('--exit-code');
+}
+
+/** Of a command whose output cannot be written. */
+export function failureCode(args: readonly string[]): number {
+  return leavesOneToDifferences(args) ? TROUBLE : EXIT.failed;
+}
+
 /** Prints what went wrong: one line of what and why, one of remedy; with --json, one object. */
 function report(error: unknown, args: string[], { err }: Context): number {
   if (error instanceof CommanderError && error.exitCode === 0) return EXIT.done;
@@ -109,8 +122,7 @@ function report(error: unknown, args: string[], { err }: Context): number {
     const ofCommand = error instanceof SessionError && 'exitCode' in error;
     failure.code = ofCommand ? (error.exitCode as number) : NOT_RUN;
   }
-  // diff(1) and git-diff(1) leave 1 to "there are differences".
-  if (args[0] === 'diff' && args.includes('--exit-code')) failure.code = 2;
+  if (leavesOneToDifferences(args)) failure.code = TROUBLE;
   if (args.includes('--json')) {
     const { message, ...rest } = failure;
     err(JSON.stringify({ error: message, ...rest }));

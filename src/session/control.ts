@@ -17,9 +17,9 @@ export const PROTOCOL = 1;
 /** Of the socket, in the session's folder. */
 export const SOCKET_NAME = 'control';
 
-/** A line of a command is a call's name and a few numbers; what is longer is no command of ours. */
-const QUESTION_BYTES = 64 * 1024;
-const CONNECTIONS = 16;
+/** A line of a command is a call's name and what it was typed with, of which execve(2) allows 2 MiB; what is longer is no command of ours. */
+const QUESTION_BYTES = 16 * 1024 * 1024;
+const CONNECTIONS = 256;
 
 const SEE_STATUS = 'see what there is: ostree-ts status';
 const DAEMON_GONE = 'the daemon has gone';

@@ -24,7 +24,7 @@ import { described, gitDiff, partsOf } from '../helpers/git-diff.ts';
 import { Hand } from '../helpers/hand.ts';
 import { type Mounted, mounted, residentBytes } from '../helpers/mounted.ts';
 import { commitTree, ostree, remove, scratch } from '../helpers/repositories.ts';
-import { file, plant } from '../helpers/trees.ts';
+import { file, link, plant } from '../helpers/trees.ts';
 import { PROGRAM } from '../helpers/program.ts';
 
 const UPPERS = ['memory', 'tmpfs', 'disk'];
@@ -74,6 +74,67 @@ async function patched(session: Session, options?: PatchOptions): Promise<Buffer
 function baseOf(m: Mounted): string {
   return m.lower === 'main' ? join(folder, 'tree') : m.lower;
 }
+
+for (const upper of UPPERS) {
+  test(`${upper}: the last name of a changed file with several is told, whichever went before`, async (t) => {
+    const lower = { 'd/a': 'one\n', b: link('d/a'), 'e/c': 'two\n', f: link('e/c') };
+    await using m = await mounted({ lower, upper, options: { links: 'shared' } });
+    rmSync(join(m.mountpoint, 'd/a'));
+    appendFileSync(join(m.mountpoint, 'b'), 'more\n');
+    rmSync(join(m.mountpoint, 'f'));
+    t.deepEqual(await told(m.session), ['M /b', 'D /d/a', 'D /f']);
+    rmSync(join(m.mountpoint, 'e'), { recursive: true });
+    t.deepEqual(await told(m.session), ['M /b', 'D /d/a', 'D /e', 'D /f']);
+    t.regex((await patched(m.session)).toString(), /^\+more$/m);
+  });
+}
+
+test('an output that cannot be written is told of, by its exit code too', async (t) => {
+  await using m = await mounted({ lower: { a: 'a' } });
+  for (let i = 0; i < 500; i++) writeFileSync(join(m.mountpoint, `new-${i}`), 'x');
+  const { name } = m.session;
+  for (const args of [
+    ['diff', name],
+    ['diff', name, '--json'],
+    ['diff', name, '--patch'],
+    ['status'],
+  ]) {
+    const { status, stderr } = spawnSync('sh', [
+      '-c',
+      '"$@" > /dev/full',
+      'sh',
+      process.execPath,
+      PROGRAM,
+      ...args,
+    ]);
+    t.deepEqual(
+      [status, stderr.toString()],
+      [1, 'ostree-ts: stdout cannot be written: ENOSPC\n'],
+      args.join(' '),
+    );
+  }
+  const { status } = spawnSync('sh', [
+    '-c',
+    '"$@" > /dev/full',
+    'sh',
+    process.execPath,
+    PROGRAM,
+    'diff',
+    name,
+    '--exit-code',
+  ]);
+  t.is(status, 2);
+  const cut = spawnSync('sh', [
+    '-c',
+    'set -o pipefail 2> /dev/null; "$@" | head -n 1',
+    'sh',
+    process.execPath,
+    PROGRAM,
+    'diff',
+    name,
+  ]);
+  t.is(cut.stderr.toString(), '');
+});
 
 /** Each upper and each lower; every one with every other from OSTREE_TS_TEST_SCALE=2 on. */
 const SOME: Readonly<Record<string, readonly string[]>> = { tmpfs: ['bare'], disk: ['archive'] };
