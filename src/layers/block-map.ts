@@ -60,7 +60,12 @@ export class BlockMap {
 
   /** How many blocks from `from` on, and before `to`, are blocks of the arena. */
   heldIn(from: number, to: number): number {
+    if (this.held === 0) return 0;
     let held = 0;
+    if (to - from <= REGION) {
+      for (let index = from; index < to; index++) if (this.get(index) > 0) held++;
+      return held;
+    }
     for (const at of this.#regionsIn(from, to)) {
       const region = this.#regions.get(at) ?? HOLES;
       if (region === HOLES) continue;

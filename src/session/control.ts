@@ -112,7 +112,10 @@ export class Control implements Disposable {
           if (control !== undefined) control.#end();
         };
         socket.on('error', (error) =>
-          fail(`the daemon cannot be reached: ${error.message}`, error),
+          fail(
+            isDead(error) ? DAEMON_GONE : `the daemon cannot be reached: ${error.message}`,
+            error,
+          ),
         );
         socket.on('close', () => fail(DAEMON_GONE));
         // The daemon is our own, and a line of changes may be long.
@@ -150,6 +153,11 @@ export class Control implements Disposable {
     this.#gone ??= daemonGone(this.greeting.name);
     this.#questions.end(this.#gone);
   }
+}
+
+/** Whether nobody is left to listen. */
+function isDead({ code }: NodeJS.ErrnoException): boolean {
+  return code === 'ECONNREFUSED';
 }
 
 function silence(): SessionError {
