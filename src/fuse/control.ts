@@ -28,6 +28,8 @@ export interface Subject {
   undo?: (paths: string[]) => Undone[];
   snapshots?: Snapshots;
   server?: Pick<Server, 'requests' | 'taint' | 'mutations'>;
+  /** Whether the kernel knows of all that it did not ask for. */
+  isTold?: () => boolean;
   /** Replies that the kernel did not accept. */
   refused?: () => number;
   /** Where requests are timed. */
@@ -140,6 +142,11 @@ export class Control {
     this.#listings.delete(listing);
   }
 
+  /** Whether programs see what has been undone. */
+  told(): boolean {
+    return this.#subject.isTold?.() ?? true;
+  }
+
   /** @throws FsError it cannot be done, and nothing was. */
   undo(paths: string[]): Pick<Undone, 'path' | 'what'>[] {
     const { undo } = this.#subject;
@@ -190,6 +197,7 @@ const HANDLERS: ReadonlyMap<string, Handler> = new Map<string, Handler>([
   ['status', (control) => control.status()],
   ['statistics', (control) => control.statistics()],
   ['writes', (control) => control.writes()],
+  ['told', (control) => control.told()],
   ['snapshot', (control) => control.snapshots.begin()],
   ['comparison', (control, args) => control.snapshots.compare(changeOptions(args))],
   [

@@ -42,8 +42,8 @@ export class Notifier {
     return status < 0 ? status : this.#queued;
   }
 
-  /** Whether the kernel has been told, or refused to be. */
-  isWritten(ticket: number): boolean {
+  /** Whether the kernel has been told, or refused to be; of everything so far, when nothing is named. */
+  isWritten(ticket: number = this.#queued): boolean {
     const written = this.#statistics[STATISTICS.NOTIFIED] ?? 0n;
     const refused = this.#statistics[STATISTICS.UNNOTIFIED] ?? 0n;
     return Number(written + refused) >= ticket;

@@ -172,6 +172,7 @@ class Worker {
       onInterval: { requests: LOOK_INTERVAL, look: () => this.#look() },
     });
     this.#subject.server = server;
+    this.#subject.isTold = () => notifier.isWritten();
     this.#subject.undo = (paths) => {
       if (this.#data.readonly) throw new Error('the session is read-only');
       return this.#overlay.undo(paths, (undone) => this.#announce(notifier, undone));

@@ -84,7 +84,7 @@ function undoneWith<Node extends object>(
 class Undo<Node extends object> {
   readonly #tree: Tree<Node>;
   readonly #attr: Attr = new Attr();
-  /** Inodes that the kernel may not know, and so nobody else settles; parents first. */
+  /** Inodes that are referred to, parents first, as often as they were met. */
   readonly #met: Inode<Node>[] = [];
   readonly #tell: (undone: Undone) => void;
 
@@ -94,12 +94,18 @@ class Undo<Node extends object> {
   }
 
   finish(): void {
-    for (const inode of this.#met.toReversed()) this.#tree.table.settle(inode);
+    for (const inode of this.#met.toReversed()) {
+      inode.refs--;
+      this.#tree.table.settle(inode);
+    }
   }
 
   #find(dir: Inode<Node>, name: Name): Inode<Node> | undefined {
     const inode = this.#tree.find(dir, name, this.#attr);
-    if (inode !== undefined) this.#met.push(inode);
+    if (inode === undefined) return undefined;
+    // What the kernel has forgotten must not go while it is worked on.
+    inode.refs++;
+    this.#met.push(inode);
     return inode;
   }
 

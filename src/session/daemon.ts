@@ -216,6 +216,7 @@ class Daemon {
         return this.#ask(call, args, WALK_MS);
       case 'statistics':
       case 'writes':
+      case 'told':
       case 'snapshot-entries':
       case 'snapshot-content':
       case 'snapshot-end':
