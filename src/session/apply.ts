@@ -319,7 +319,7 @@ class Plan {
     const { identity } = this.#tree.links(path);
     if (identity === '' || identity !== this.#tree.links(there).identity) return false;
     const wish = this.#wishes.get(there);
-    return wish !== undefined && this.#isDone(wish);
+    return wish === undefined || this.#isDone(wish);
   }
 
   /** Whether the session has it like that already. Times are no difference. */
