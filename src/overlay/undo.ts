@@ -7,7 +7,6 @@ import { Attr, S_IFDIR } from '../layers/layer.ts';
 import type { Name } from '../layers/layer.ts';
 import type { LowerRef } from '../layers/upper.ts';
 import { samePlace } from './difference.ts';
-import { isAtOrBelow } from './narrow.ts';
 import type { Inode } from './inode.ts';
 import type { Tree } from './tree.ts';
 
@@ -57,7 +56,7 @@ export function undo<Node extends object>(
     const done = new Map<string, Undone>();
     // What is in a directory that is undone is undone with it, and no more to be found then.
     for (const target of targets.toSorted((a, b) => a.depth - b.depth)) {
-      const above = [...done.values()].find(({ path }) => isAtOrBelow(target.place, path));
+      const above = doneAbove(target.place, done);
       const undone = above === undefined ? work.undo(target.place) : undoneWith(target, above);
       done.set(target.place, undone);
     }
@@ -65,6 +64,15 @@ export function undo<Node extends object>(
   } finally {
     work.finish();
   }
+}
+
+/** What was done at a path, or at a directory above it. */
+function doneAbove(place: string, done: ReadonlyMap<string, Undone>): Undone | undefined {
+  for (let at = place; at !== ''; at = at.slice(0, at.lastIndexOf('/'))) {
+    const undone = done.get(at);
+    if (undone !== undefined) return undone;
+  }
+  return undefined;
 }
 
 function undoneWith<Node extends object>(

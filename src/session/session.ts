@@ -10,7 +10,7 @@ import { type ByteString, native } from '../native.ts';
 import type { ApplyOptions, ApplyResult } from './apply.ts';
 import { shown } from './checks.ts';
 import type { CommitOptions, CommitResult } from './commit.ts';
-import { Control, RefusedError } from './control.ts';
+import { Control } from './control.ts';
 import type { ExportOptions, ExportResult } from './export.ts';
 import { refuseHotfix, settleAfter } from './deployment-lock.ts';
 import type { Change, ChangeOptions } from '../overlay/change.ts';
@@ -22,15 +22,13 @@ import { readRecord, readState, type SessionRecord } from './record.ts';
 import { measure, type SessionStatistics } from './statistics.ts';
 import { type SessionStatus, statusOf } from './session-status.ts';
 import { ANSWER_MS } from './status.ts';
+import { undoPaths } from './undo.ts';
 import { discardFolder } from './upper.ts';
 import { writeOut } from './write-out.ts';
 
 /** A chunk of changes of a large session takes the daemon a while. */
 const DIFF_MS = 600_000;
 const POLL_MS = 100;
-/** The kernel is told of what was undone within a millisecond, unless programs hold a directory. */
-const TOLD_MS = 2_000;
-const TOLD_POLL_MS = 1;
 
 export type { SessionStatus } from './session-status.ts';
 export type { By, Change, ChangeOptions } from '../overlay/change.ts';
@@ -148,7 +146,7 @@ export class Session implements AsyncDisposable {
   }
 
   /**
-   * Takes paths, as in `Change.path`, back to what the source has; all of them or none. What is open goes on as if it had
+   * Takes paths, as in `Change.path`, back to what the source has; all of them or none, unless room ends in the middle. What is open goes on as if it had
    * been removed. A directory comes back with everything in it.
    *
    * @throws SessionError the source has something else in the way, or a path is in neither; as `diff`, without `onWarning`.
@@ -156,9 +154,7 @@ export class Session implements AsyncDisposable {
   async undo(paths: ByteString[], { onWarning }: WarningOptions = {}): Promise<Undone[]> {
     using control = await Control.open(this.folder, ANSWER_MS);
     await this.#writeOut(control, onWarning);
-    const undone = await control.call<Undone[]>('undo', { paths }, DIFF_MS);
-    await told(control);
-    return undone;
+    return await undoPaths(control, paths);
   }
 
   /**
@@ -332,20 +328,4 @@ function isWithin(path: ByteString, wanted: readonly ByteString[]): boolean {
     wanted.length === 0 ||
     wanted.some((root) => root === '/' || path === root || path.startsWith(`${root}/`))
   );
-}
-
-/** Until then programs may see what the kernel remembers. It waits for locks that programs hold, but not for ever. */
-async function told(control: Control): Promise<void> {
-  const deadline = Date.now() + TOLD_MS;
-  while (!(await isTold(control)) && Date.now() < deadline) await sleep(TOLD_POLL_MS);
-}
-
-async function isTold(control: Control): Promise<boolean> {
-  try {
-    return await control.call<boolean>('told', {}, ANSWER_MS);
-  } catch (error) {
-    // A daemon of a version before this question.
-    if (error instanceof RefusedError) return true;
-    throw error;
-  }
 }

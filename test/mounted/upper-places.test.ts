@@ -98,9 +98,9 @@ test(
       tools.equal(fs.readFileSync(`${upper}/upper/d/x`, 'utf8'), 'x');
       await tools.nothingIsLeft();
     }
-    const links = tools.plant(`${work}/upper-links`, { 'work/ostree-ts/links/5': 'x' });
-    const linked = `${links}/work/ostree-ts/links/5`;
-    tools.run('setfattr', ['-n', 'trusted.overlay.nlink', '-v', 'U+many', linked]);
+    const linked = 'work/ostree-ts/links/5';
+    const links = tools.plant(`${work}/upper-links`, { [linked]: 'x' });
+    tools.run('setfattr', ['-n', 'trusted.overlay.nlink', '-v', 'U+many', `${links}/${linked}`]);
     const damaged = { source: [tree], mountpoint, upper: links };
     const error = await tools.rejection(library.unlock(damaged));
     tools.matches(
