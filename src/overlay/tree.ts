@@ -155,7 +155,11 @@ export class Tree<Node extends object> {
   #upperInode(parent: Inode<Node>, name: Name, node: Node, attr: Attr): Inode<Node> {
     this.upper.attr(node, attr);
     const known = this.table.ofUpper(node);
-    if (known !== undefined) return known;
+    if (known !== undefined) {
+      // The name that it was known by has gone.
+      if (known.parent === undefined) this.table.place(known, parent, name);
+      return known;
+    }
     const type = attr.mode & S_IFMT;
     const lowers = type === S_IFDIR ? this.upper.origin(node) : [];
     return this.table.add(type, lowers, node, parent, name, 0);
@@ -185,8 +189,13 @@ export class Tree<Node extends object> {
    * @param most  bytes of a file that are needed: it is cut to them.
    */
   copyUp(inode: Inode<Node>, mayOverdraw: boolean = false, most: number = Infinity): Node {
-    if (inode.upper !== undefined) return inode.upper;
-    const { parent } = inode;
+    const { parent, upper } = inode;
+    if (upper !== undefined) {
+      // The name that it was copied up by may have gone, and the lowers alone have this one.
+      const isLinked = this.#links.size > 0 && this.#numbers.has(upper);
+      if (isLinked && parent !== undefined) this.#nameAt(parent, inode.name, upper, mayOverdraw);
+      return upper;
+    }
     const directory = parent === undefined ? undefined : this.copyUp(parent, mayOverdraw);
     if (!mayOverdraw) {
       this.upper.require(this.upper.nodeBytes + this.upper.nameBytes(inode.name));
@@ -199,10 +208,16 @@ export class Tree<Node extends object> {
 
   /** As `copyUp`, and gives the upper node this name of the inode as well, if it has it in the lowers only. */
   copyUpAt(dir: Inode<Node>, name: Name, inode: Inode<Node>): Node {
-    const directory = this.copyUp(dir);
     const node = this.copyUp(inode);
-    if (this.upper.lookup(directory, name) === undefined) this.#adopt(directory, name, node, false);
+    this.#nameAt(dir, name, node, false);
     return node;
+  }
+
+  #nameAt(dir: Inode<Node>, name: Name, node: Node, mayOverdraw: boolean): void {
+    const directory = this.copyUp(dir, mayOverdraw);
+    if (this.upper.lookup(directory, name) !== undefined) return;
+    if (!mayOverdraw) this.upper.require(this.upper.nameBytes(name));
+    this.#adopt(directory, name, node, false);
   }
 
   /** @param isNew  the node has no other name, and goes when it cannot have this one. */

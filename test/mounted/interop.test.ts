@@ -4,7 +4,7 @@
  */
 import test, { type ExecutionContext } from 'ava';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { unlock } from '../../src/index.ts';
 import { compareListings } from '../helpers/compare.ts';
@@ -101,6 +101,32 @@ for (const options of ['', ',redirect_dir=on', ',redirect_dir=on,metacopy=on']) 
     },
   );
 }
+
+test.serial(
+  'what is written to a hard link of the lowers after another has gone has a name in the changes',
+  async (t) => {
+    const root = ground(t, '64M', ['l', 'c']);
+    const [lower, changes, mountpoint] = [join(root, 'l'), join(root, 'c'), join(root, 'mnt')];
+    await plantAt(root, 'l', {
+      'd/one': 'text',
+      'e/two': link('d/one'),
+      'e/three': 'other',
+      'e/four': link('e/three'),
+    });
+    const session = await unlock({ source: [lower], mountpoint, upper: changes, links: 'shared' });
+    for (const name of ['d/one', 'e/three']) rmSync(join(mountpoint, name));
+    writeFileSync(join(mountpoint, 'e/two'), 'changed');
+    chmodSync(join(mountpoint, 'e/four'), 0o600);
+    const ours = await list(mountpoint);
+    await session.lock({ lazy: true });
+    mountKernel({ lower, changes, mountpoint, script: [] }, '');
+    const theirs = await list(mountpoint);
+    execFileSync('umount', [mountpoint]);
+    // The kernel counts the link by which sessions know the file as well.
+    t.deepEqual(compareListings(ours, theirs), ['e/four: nlink: 1 != 2', 'e/two: nlink: 1 != 2']);
+    t.deepEqual(readdirSync(join(changes, 'upper/e')), ['four', 'three', 'two']);
+  },
+);
 
 test.serial(
   'changes with an index of hard links are shown, and nothing else is done with them',

@@ -122,6 +122,11 @@ const LINKED: Tree = {
 const BEFORE: Readonly<Record<string, readonly string[]>> = {
   'names that are in place': ['chmod e 0700'],
   'a name that has gone': ['unlink e/three'],
+  'a name that was changed when another had gone': [
+    'stat e/three',
+    'unlink e/three',
+    'utimens e/four 1.0 2.0',
+  ],
   'names that were changed themselves': ['link d/one e/new', 'utimens e/four 1.0 2.0'],
   'names that the kernel has forgotten': ['chmod e 0700'],
   'a directory that has gone': ['unlink e/three', 'unlink e/four', 'rmdir e'],
