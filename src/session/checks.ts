@@ -149,8 +149,8 @@ export function absolute(path: string): string {
   }
 }
 
-/** Before the path is touched: the mount there may be dead. */
-function refuseSession(path: ByteString, mounts: Mount[]): void {
+/** Before the path is touched: the mount there may be dead. @throws SessionError a session is there. */
+export function refuseSession(path: ByteString, mounts: Mount[]): void {
   const at = absolute(shown(path));
   const mount = topmostAt(mounts, bytes(at)) ?? topmostAt(mounts, path);
   if (mount?.type !== MOUNT_TYPE) return;

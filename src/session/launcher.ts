@@ -15,9 +15,11 @@ import {
   findMounter,
   findPlaces,
   refuseRecursion,
+  refuseSession,
   warnings as placeWarnings,
   type Places,
 } from './checks.ts';
+import { DirectoryLock } from './directory-lock.ts';
 import { checkName, nameFor, OWN_PLACE, release, reserve } from './folders.ts';
 import { checkFuseNative } from './fuse-native.ts';
 import { findKeeper, start } from './keeper.ts';
@@ -37,14 +39,13 @@ import {
   checkFolder,
   checkMetacopy,
   checkSize,
+  discardFolder,
   findUpper,
   hasIndex,
   INDEXED,
   keepsInFolder,
-  label,
-  type Lower,
 } from './upper.ts';
-import { UpperLock } from './upper-lock.ts';
+import { label, type Lower } from './upper-label.ts';
 import { DEFAULT_SIZE, formatBytes, memoryBytes, parseSize } from './size.ts';
 import { USR } from './usr-state.ts';
 
@@ -170,6 +171,9 @@ async function begin(options: UnlockOptions, found: Found): Promise<Launched> {
     readMounts(),
     secluded !== undefined,
   );
+  using mountLock =
+    secluded === undefined ? await DirectoryLock.ofMountpoint(places.mountpoint) : undefined;
+  if (mountLock !== undefined) refuseSession(places.mountpoint, readMounts());
   if (store !== undefined && places.isInPlace) {
     throw new SessionError('the mountpoint is the repository itself', 'name another directory');
   }
@@ -191,7 +195,7 @@ async function begin(options: UnlockOptions, found: Found): Promise<Launched> {
   const hasOwnFolder = isDirectory && booted?.upper === undefined && !isForeign;
   if (dirs !== undefined) checkDirs(dirs, places);
   // From here on what is in it is nobody else's.
-  using upperLock = hasOwnFolder ? await UpperLock.take(upper) : undefined;
+  using upperLock = hasOwnFolder ? await DirectoryLock.ofUpper(upper) : undefined;
   if (hasOwnFolder) checkFolder(upper, places, lower, options.force ?? false);
   if (isForeign) await buryDead(places.mountpoint, dirs);
   const work = dirs?.workdir ?? (hasOwnFolder ? `${upper}/work` : undefined);
@@ -225,7 +229,7 @@ async function begin(options: UnlockOptions, found: Found): Promise<Launched> {
   };
   let undo: (() => void) | undefined;
   try {
-    if (hasOwnFolder) undo = label(upper, lower);
+    if (hasOwnFolder) undo = label(upper, lower, discardFolder);
     writeRecord(folder, record);
     booted?.prepare(folder);
     const programs = { keeper: found.keeper, mounter };

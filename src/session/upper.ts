@@ -3,31 +3,21 @@ import {
   accessSync,
   constants,
   existsSync,
-  fsyncSync,
   mkdirSync,
-  openSync,
-  closeSync,
   readdirSync,
-  readFileSync,
   realpathSync,
-  renameSync,
-  rmSync,
   statfsSync,
   statSync,
-  writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { SessionError, UsageError } from '../errors.ts';
 import type { ByteString } from '../native.ts';
 import { bytes, type HostPath, hostPath, shown } from './checks.ts';
 import { registryFolder, removeTree, UPPER_NAME } from './folders.ts';
-import type { SessionRecord } from './record.ts';
+import { checkLabel, LABEL_NAMES, type Lower } from './upper-label.ts';
 
 /** `memory`, `tmpfs`, or the path of a directory. */
 export type UpperOption = HostPath;
-
-/** What of a session's record says which lower its changes are over. */
-export type Lower = Pick<SessionRecord, 'source' | 'repo' | 'commit' | 'links'>;
 
 /** Of statfs(2). */
 const TMPFS_MAGIC = 0x0102_1994;
@@ -35,8 +25,7 @@ const TMPFS_MAGIC = 0x0102_1994;
 /** Why a session is read-only. */
 export const INDEXED = 'its changes have an index of hard links of kernel overlayfs (index=on)';
 
-const LABEL = 'ostree-ts.json';
-const OURS = new Set(['upper', 'upper.new', 'work', LABEL, `${LABEL}.new`]);
+const OURS = new Set(['upper', 'upper.new', 'work', ...LABEL_NAMES]);
 
 /**
  * The kind of an upper, or the real path of its directory.
@@ -93,13 +82,7 @@ export function checkFolder(
     );
   }
   refuseKernelState(path, `${path}/work`);
-  const before = readLabel(path);
-  if (before === undefined || force) return;
-  if (difference(before, lower) === undefined) return;
-  throw new SessionError(
-    `the changes in ${shown(path)} belong to another source: ${describe(before)}`,
-    'unlock the source that they are of, or take them for this one all the same: --force',
-  );
+  checkLabel(path, lower, force);
 }
 
 /** @throws SessionError nothing can be made in a directory. */
@@ -119,7 +102,7 @@ function checkWritable(path: ByteString): void {
 
 /** @throws SessionError kernel overlayfs had the upper in a volatile mount that did not end cleanly. */
 export function refuseKernelState(path: ByteString, work: ByteString): void {
-  if (existsSync(hostFile(work, 'work/incompat/volatile'))) {
+  if (existsSync(hostPath(`${work}/work/incompat/volatile`))) {
     throw new SessionError(
       `the changes in ${shown(path)} are of a volatile overlay mount that did not end cleanly: parts may be missing`,
       'name another directory',
@@ -132,7 +115,7 @@ export function refuseKernelState(path: ByteString, work: ByteString): void {
  * such an upper is shown, and stays as it is.
  */
 export function hasIndex(work: ByteString): boolean {
-  const index = hostFile(work, 'index');
+  const index = hostPath(`${work}/index`);
   return existsSync(index) && readdirSync(index).length > 0;
 }
 
@@ -140,84 +123,9 @@ export function isInside(path: ByteString, place: ByteString): boolean {
   return path === place || path.startsWith(place === '/' ? '/' : `${place}/`);
 }
 
-function describe({ source, repo, links }: Lower): string {
-  const from = repo === undefined ? '' : ` of ${shown(repo)}`;
-  return `${source.map(shown).join(':')}${from} (links ${links})`;
-}
-
-/**
- * Records which lower the changes in a directory are over.
- *
- * @returns takes it back, when there is no session after all.
- * @throws SessionError it cannot be written, and all is as it was.
- */
-export function label(path: ByteString, lower: Lower): () => void {
-  const before = readLabel(path);
-  // A full disk has no room for the same once more.
-  if (before !== undefined && difference(before, lower) === undefined) return () => {};
-  const wasEmpty = readdirSync(hostPath(path)).length === 0;
-  writeLabel(path, lower);
-  return () => {
-    if (before !== undefined) writeLabel(path, before);
-    else if (wasEmpty) discardFolder(path);
-    else rmSync(hostFile(path, LABEL), { force: true });
-  };
-}
-
-function writeLabel(path: ByteString, { source, repo, commit, links }: Lower): void {
-  const text = JSON.stringify({ version: 1, source, repo, commit, links });
-  const draft = hostFile(path, `${LABEL}.new`);
-  try {
-    writeFileSync(draft, `${text}\n`, { mode: 0o600 });
-    const fd = openSync(draft, constants.O_RDONLY);
-    fsyncSync(fd);
-    closeSync(fd);
-    renameSync(draft, hostFile(path, LABEL));
-  } catch (error) {
-    rmSync(draft, { force: true });
-    throw new SessionError(
-      `cannot write ${shown(path)}/${LABEL}: ${(error as NodeJS.ErrnoException).code}`,
-      'make room there, or name another directory for the changes',
-      { cause: error },
-    );
-  }
-}
-
-/** What of two lowers is not the same. */
-function difference(one: Lower, other: Lower): keyof Lower | undefined {
-  return (['source', 'repo', 'commit', 'links'] as const).find(
-    (key) => JSON.stringify(one[key]) !== JSON.stringify(other[key]),
-  );
-}
-
-function hostFile(path: ByteString, name: string): Buffer {
-  return hostPath(`${path}/${name}`);
-}
-
-/** @throws SessionError when it makes no sense. */
-function readLabel(path: ByteString): Lower | undefined {
-  let text: string;
-  try {
-    text = readFileSync(hostFile(path, LABEL), 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw error;
-  }
-  try {
-    const value = JSON.parse(text) as Lower;
-    if (Array.isArray(value.source)) return value;
-  } catch {
-    // Told below.
-  }
-  throw new SessionError(
-    `${shown(path)}/${LABEL} is damaged, so nobody knows what the changes are over`,
-    `remove that file if you know it: the directory then belongs to what is unlocked with it next`,
-  );
-}
-
 /** Throws the changes of a session away. */
 export function discardFolder(path: ByteString): void {
-  for (const name of OURS) removeTree(hostFile(path, name));
+  for (const name of OURS) removeTree(hostPath(`${path}/${name}`));
 }
 
 /**

@@ -157,6 +157,24 @@ test(
   },
 );
 
+test(
+  'of several that are started over one place at once, one is there and the others are told of it',
+  sandboxed,
+  async ({ library, tools, work }) => {
+    const sources = ['a', 'b', 'c', 'd'].map((name) => tools.plant(`${work}/${name}`, { f: name }));
+    const mountpoint = tools.plant(`${work}/mnt`, {});
+    const begun = sources.map((source) => library.unlock({ source: [source], mountpoint }));
+    const settled = await Promise.allSettled(begun);
+    const refused = settled.flatMap((one) => (one.status === 'rejected' ? [one.reason] : []));
+    tools.equal(refused.length, 3);
+    for (const error of refused as Error[]) {
+      tools.matches(error.message, /mnt is already the session mnt$/);
+    }
+    for (const one of settled) if (one.status === 'fulfilled') await one.value.lock();
+    await tools.nothingIsLeft();
+  },
+);
+
 test('without /dev/fuse it says so', sandboxed, async ({ library, tools, work }) => {
   const tree = tools.plant(`${work}/tree`, { a: '' });
   tools.run('umount', ['/dev/fuse']);

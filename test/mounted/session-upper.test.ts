@@ -270,7 +270,14 @@ test(
       `${damaged}/upper/d`,
     ]);
     const label = tools.plant(`${work}/label`, { 'ostree-ts.json': 'nonsense' });
+    const before = { version: 1, source: [tree], links: 'shared' };
+    const [users, early] = [{ ...before, marks: 'user' }, before].map((said, index) =>
+      tools.plant(`${work}/users${index}`, { 'ostree-ts.json': JSON.stringify(said) }),
+    );
+    fs.chownSync(`${early}/ostree-ts.json`, 1000, 1000);
     const cases: [upper: string, message: RegExp][] = [
+      [users ?? '', /users0 are an ordinary user's, .* unlock with it as that user/],
+      [early ?? '', /users1 are an ordinary user's/],
       [`${tree}/d`, /inside .*tree, which the session shows/],
       [`${mountpoint}/in`, /inside .*mnt, which the session shows/],
       [foreign, /holds mine, which is nothing of a session/],
@@ -306,6 +313,9 @@ test(
         upper === 'tmpfs'
           ? path.join(process.env['XDG_RUNTIME_DIR'] ?? '', 'ostree-ts/mine/upper')
           : changes;
+      if (upper === changes) {
+        tools.matches(fs.readFileSync(`${changes}/ostree-ts.json`, 'utf8'), /"marks":"user"/);
+      }
       fs.rmSync(`${mountpoint}/d/gone`);
       fs.writeFileSync(`${mountpoint}/f`, 'changed');
       fs.chmodSync(`${mountpoint}/d/sub/b`, 0o400);
